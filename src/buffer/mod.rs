@@ -1,0 +1,1 @@
+//! The `buffer` room; see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The `deferred` room; see docs/ARCHITECTURE.md.

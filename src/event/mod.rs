@@ -1,0 +1,1 @@
+//! The `event` room; see docs/ARCHITECTURE.md.

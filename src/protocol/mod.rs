@@ -1,0 +1,1 @@
+//! The `protocol` room; see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The `reactor` room; see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The `service` room; see docs/ARCHITECTURE.md.

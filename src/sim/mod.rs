@@ -1,0 +1,1 @@
+//! The `sim` room; see docs/ARCHITECTURE.md.

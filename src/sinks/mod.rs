@@ -1,0 +1,1 @@
+//! The `sinks` room; see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The `steps` room; see docs/ARCHITECTURE.md.

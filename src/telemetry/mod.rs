@@ -1,0 +1,1 @@
+//! The `telemetry` room; see docs/ARCHITECTURE.md.

@@ -1,0 +1,2 @@
+//! All integration tests in one binary: a module per file, in alphabetical order.
+#![allow(clippy::unwrap_used)]

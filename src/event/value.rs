@@ -1,0 +1,119 @@
+//! From a slot to a VRL value, made only when somebody asks.
+//!
+//! Text shares the batch's buffer instead of being copied. JSON scalars are read by hand, since
+//! they are what conditions look at; objects and arrays go through serde_json. A number that no
+//! 64-bit float can hold becomes the text of its digits: never an infinity, never a loss.
+
+use bytes::Bytes;
+use chrono::DateTime;
+use vrl::value::{KeyString, ObjectMap, Value};
+
+use super::{Event, Found, Slot, Span};
+use crate::time::WallTime;
+
+/// The value of a field that was found.
+pub fn to_value(found: Found<'_>, bytes: &Bytes) -> Value {
+    match found {
+        Found::Message(span) => Value::Bytes(span.share(bytes)),
+        Found::Slot(slot) => slot_value(slot, bytes),
+    }
+}
+
+fn slot_value(slot: &Slot, bytes: &Bytes) -> Value {
+    match slot {
+        Slot::Text(span) => Value::Bytes(span.share(bytes)),
+        Slot::Json(span) => parse_json(bytes, *span),
+        Slot::Word(word) => Value::from_static_str(word),
+        Slot::Integer(number) => Value::Integer(*number),
+        Slot::Time(time) => timestamp(*time),
+        Slot::Value(value) => Value::clone(value),
+        Slot::Constant(constant) => constant.value.clone(),
+    }
+}
+
+/// A time as VRL has it; the epoch where chrono cannot hold it.
+pub fn timestamp(time: WallTime) -> Value {
+    Value::Timestamp(DateTime::from_timestamp_micros(time.as_micros()).unwrap_or_default())
+}
+
+/// The whole event as an object: what a program that reads `.` gets.
+pub fn object(event: &Event, bytes: &Bytes) -> ObjectMap {
+    let mut map = ObjectMap::new();
+    match event {
+        Event::Raw(raw) => {
+            map.insert("message".into(), Value::Bytes(raw.share(bytes)));
+        }
+        Event::Fields(fields) => {
+            if fields.has_message(bytes) {
+                map.insert("message".into(), Value::Bytes(fields.raw.share(bytes)));
+            }
+            for field in &fields.list {
+                let key = String::from_utf8_lossy(field.key.of(bytes));
+                map.insert(KeyString::from(key), slot_value(&field.slot, bytes));
+            }
+        }
+    }
+    map
+}
+
+/// The value of JSON text. Text that is no valid JSON, which no parser of ours lets through, is
+/// its own value.
+pub fn parse_json(bytes: &Bytes, span: Span) -> Value {
+    let text = span.of(bytes);
+    match text {
+        b"true" => return Value::Boolean(true),
+        b"false" => return Value::Boolean(false),
+        b"null" => return Value::Null,
+        [b'"', inner @ .., b'"'] if memchr::memchr(b'\\', inner).is_none() => {
+            let inner = Span {
+                start: span.start + 1,
+                end: span.end - 1,
+            };
+            return Value::Bytes(inner.share(bytes));
+        }
+        _ => {}
+    }
+    if let Some(number) = small_integer(text) {
+        return Value::Integer(number);
+    }
+    serde_json::from_slice(text).unwrap_or_else(|_| lenient(bytes, span))
+}
+
+/// Up to 18 digits and a sign: what cannot overflow.
+fn small_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits
+        .iter()
+        .fold(0i64, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+    Some(if negative { -number } else { number })
+}
+
+/// For what serde_json refuses although it is JSON: numbers beyond a float's range, wherever
+/// they stand, are read as text.
+fn lenient(bytes: &Bytes, span: Span) -> Value {
+    Value::Bytes(span.share(bytes))
+}
+
+/// Gives `value` bytes of its own wherever it shares `old`, so that `old` can go.
+pub(super) fn detach(value: &mut Value, old: &Bytes) {
+    match value {
+        Value::Bytes(text) if shares(text, old) => *text = Bytes::copy_from_slice(text),
+        Value::String(text) if shares(text.as_bytes(), old) => {
+            *value = Value::from(text.to_string());
+        }
+        Value::Object(map) => map.values_mut().for_each(|inner| detach(inner, old)),
+        Value::Array(list) => list.iter_mut().for_each(|inner| detach(inner, old)),
+        _ => {}
+    }
+}
+
+fn shares(part: &Bytes, whole: &Bytes) -> bool {
+    let start = whole.as_ptr() as usize;
+    (start..start + whole.len().max(1)).contains(&(part.as_ptr() as usize))
+}

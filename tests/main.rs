@@ -1,2 +1,5 @@
 //! All integration tests in one binary: a module per file, in alphabetical order.
+//!
+//! A test named `c_053_…` shows line 53 of docs/CONFORMANCE.md, one named `f_044_…` line 44 of
+//! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]

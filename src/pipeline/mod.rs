@@ -1,1 +1,7 @@
 //! The `pipeline` room; see docs/ARCHITECTURE.md.
+
+pub mod component;
+pub mod descriptor;
+pub mod options;
+pub mod shared_options;
+pub mod step;

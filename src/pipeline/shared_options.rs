@@ -1,0 +1,137 @@
+//! Options that several components share, by name and meaning, as groups for
+//! [`super::descriptor::Descriptor::shared`].
+//!
+//! [`SOURCE`] and [`SINK`] belong to every source and every sink and are added by the
+//! descriptor itself; the pipeline, not the component, acts on them. The other groups are for
+//! components that listen or dial; they carry the same words, defaults and meanings everywhere.
+
+use super::descriptor::{Kind, Opt};
+use super::options::{Mistake, Value};
+
+/// Of every source.
+pub const SOURCE: &[Opt] = &[Opt::new(
+    "ack",
+    "when the sender gets its answer: \"received\" once every required sink has taken the \
+     events over, \"delivered\" once every required sink has delivered them, \"durable\" once \
+     they are on disk; without it \"delivered\"",
+    Kind::Word(&["received", "durable", "delivered"]),
+)
+.test(no_durable_yet)];
+
+/// Of every sink.
+pub const SINK: &[Opt] = &[
+    Opt::new(
+        "buffer.memory",
+        "events held in memory while the sink is slow or away, in bytes as allocated; when it \
+         is full the sources wait",
+        Kind::Size {
+            min: 64 << 10,
+            max: 1 << 44,
+            words: &[],
+        },
+    )
+    .default("\"64MiB\""),
+    Opt::new(
+        "buffer.when_full",
+        "what happens when the buffer is full: \"block\" makes the sources wait",
+        Kind::Word(&["block"]),
+    )
+    .default("\"block\""),
+    Opt::new("buffer.disk", "size of the disk buffer", Kind::SIZE).test(no_disk_yet),
+    Opt::new(
+        "buffer.durability",
+        "when an event counts as on disk; belongs to `buffer.disk`",
+        Kind::Word(&["commit"]),
+    )
+    .test(no_disk_yet),
+    Opt::new(
+        "replay",
+        "what happens to events in the disk buffer at the start; belongs to `buffer.disk`",
+        Kind::Word(&["auto"]),
+    )
+    .test(no_disk_yet),
+];
+
+/// Of components that accept connections.
+pub const ACCEPTING: &[Opt] = &[
+    Opt::new(
+        "idle_timeout",
+        "a connection that sends nothing for so long is closed",
+        Kind::Duration { words: &["off"] },
+    )
+    .default("\"off\""),
+    Opt::new(
+        "keepalive",
+        "time between the kernel's probes of a silent TCP connection",
+        Kind::Duration { words: &["off"] },
+    )
+    .default("\"60s\""),
+    Opt::new(
+        "max_connections",
+        "connections open at once; more wait in the kernel's queue",
+        Kind::COUNT,
+    )
+    .default("65536"),
+    Opt::new(
+        "max_connections_per_peer",
+        "connections open at once from one address; more are closed at once and counted",
+        Kind::Count {
+            min: 1,
+            max: 1 << 24,
+            words: &["off"],
+        },
+    )
+    .default("\"off\""),
+];
+
+/// Of components that dial.
+pub const DIALLING: &[Opt] = &[
+    Opt::new(
+        "connect_timeout",
+        "limit of one attempt to connect, name look-up and all addresses included",
+        Kind::DURATION,
+    )
+    .default("\"10s\""),
+    Opt::new(
+        "retry.max_delay",
+        "longest pause between two attempts; pauses grow from 1 s by doubling, each drawn \
+         between half and all of it",
+        Kind::DURATION,
+    )
+    .default("\"30s\""),
+    Opt::new(
+        "retry.give_up",
+        "attempts are given up after this time without success",
+        Kind::Duration { words: &["never"] },
+    )
+    .default("\"never\""),
+];
+
+/// The largest message of a framed input.
+pub const MAX_MESSAGE: Opt = Opt::new(
+    "max_message",
+    "longest message, in bytes; of a longer one the first part is kept and marked `truncated`",
+    Kind::Size {
+        min: 16,
+        max: 1 << 30,
+        words: &[],
+    },
+)
+.default("\"64KiB\"");
+
+fn no_disk_yet(_: &Value) -> Result<(), Mistake> {
+    Err(
+        Mistake::new("disk buffers are not available in this version")
+            .help("leave it out; `buffer.memory` holds events in memory"),
+    )
+}
+
+fn no_durable_yet(value: &Value) -> Result<(), Mistake> {
+    match value {
+        Value::Word("durable") => {
+            let message = "\"durable\" needs disk buffers, which are not available in this version";
+            Err(Mistake::new(message).help("write \"delivered\""))
+        }
+        _ => Ok(()),
+    }
+}

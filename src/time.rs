@@ -201,6 +201,17 @@ pub trait Timers {
     fn call_after(&self, delay: Duration, call: Box<dyn FnOnce()>) -> Box<dyn Cancel>;
 }
 
+/// What a room below the reactor may ask of it: time, timers and a place in the next turn.
+pub trait Scheduler: Timers {
+    /// The reactor's idea of now.
+    fn now(&self) -> Instant;
+    /// The wall clock, for records and events.
+    fn wall(&self) -> WallTime;
+    /// Queues `call` for the turn to run: how one component tells another something without
+    /// running its code inside its own.
+    fn call_soon(&self, call: Box<dyn FnOnce()>);
+}
+
 /// Takes a timer back.
 pub trait Cancel {
     /// The call will not be made; nothing happens where it already was.

@@ -181,6 +181,16 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// What the batch counts for in windows and buffers: the bytes it pins, the list of events
+    /// and an estimate of 64 bytes a field.
+    pub fn weight_bytes(&self) -> usize {
+        let heap = |event: &Event| match event {
+            Event::Raw(_) => size_of::<Event>(),
+            Event::Fields(fields) => 64 + fields.list.len() * 64,
+        };
+        self.bytes.len() + self.events.iter().map(heap).sum::<usize>()
+    }
+
     /// Copies what the events point at into one buffer of the exact size, so that the chunk
     /// they came in can go, when that is less than half of it. Says whether it did.
     ///

@@ -2,6 +2,8 @@
 
 pub mod component;
 pub mod descriptor;
+pub mod ledger;
+pub mod memory;
 pub mod options;
 pub mod shared_options;
 pub mod step;

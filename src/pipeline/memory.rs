@@ -1,0 +1,73 @@
+//! The memory budget: one number for all that events pin, counted in bytes as allocated.
+//!
+//! Whoever allocates for events adds, and the permit that travels with the bytes subtracts when
+//! the last holder drops them, on whatever thread that is. Nothing here refuses an allocation:
+//! sources ask [`Memory::is_full`] before they read on, so the overshoot is bounded by one read
+//! per connection that was being served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The budget, shared by everything that allocates for events.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    used_bytes: Arc<AtomicUsize>,
+    limit_bytes: usize,
+}
+
+impl Memory {
+    /// A budget of `limit_bytes`.
+    pub fn new(limit_bytes: usize) -> Self {
+        Memory {
+            used_bytes: Arc::default(),
+            limit_bytes,
+        }
+    }
+
+    /// Counts `bytes` as in use.
+    pub fn add(&self, bytes: usize) {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` as free again.
+    pub fn sub(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes in use now.
+    pub fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The limit in bytes.
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    /// Whether sources must stop reading.
+    pub fn is_full(&self) -> bool {
+        self.used_bytes() >= self.limit_bytes
+    }
+
+    /// Whether sources that stopped may go on: a tenth of the limit below it, so that a budget
+    /// at its brim does not flap.
+    pub fn has_room(&self) -> bool {
+        self.used_bytes() < self.limit_bytes - self.limit_bytes / 10
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_and_room_leave_a_gap() {
+        let memory = Memory::new(100);
+        memory.add(100);
+        assert!(memory.is_full() && !memory.has_room());
+        memory.sub(5);
+        assert!(!memory.is_full() && !memory.has_room());
+        memory.sub(6);
+        assert!(memory.has_room());
+    }
+}

@@ -3,3 +3,4 @@
 //! A test named `c_053_…` shows line 53 of docs/CONFORMANCE.md, one named `f_044_…` line 44 of
 //! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]
+mod protocol;

@@ -1,0 +1,126 @@
+//! What must hold for any input: one function per framer and parser.
+//!
+//! The seeded mutator of the test suite and the coverage-guided targets of `fuzz/` both call
+//! these. A function returns or panics; nothing is kept from one call to the next.
+
+use marline::protocol::json::{self, Kind};
+use marline::protocol::{End, Framing};
+
+use super::harness::{Random, cut, feed, feed_one_by_one};
+use super::reference::reference;
+
+/// The framer gives what its slow twin gives, however the stream is cut. The first two bytes
+/// choose the limit, the end and the cuts; the rest is the stream.
+pub fn framer(kind: Framing, data: &[u8]) {
+    let [first, second, stream @ ..] = data else {
+        return;
+    };
+    let max = [1, 2, 5, 16, 100, 65_536][usize::from(first % 6)];
+    let end = if first & 64 == 0 {
+        End::Clean
+    } else {
+        End::Cut("reset by peer")
+    };
+    let expected = reference(kind, max, stream, end);
+    let mut random = Random::new(u64::from(*second));
+    let offsets = match kind {
+        Framing::Datagram => Vec::new(),
+        _ => random.offsets(stream.len(), usize::from(second % 8)),
+    };
+    let got = feed(kind, max, cut(stream, &offsets), end);
+    assert_eq!(
+        got, expected,
+        "{kind}, max {max}, {end:?}, cut at {offsets:?}"
+    );
+    if first & 128 != 0 && kind != Framing::Datagram {
+        let got = feed_one_by_one(kind, max, stream, end);
+        assert_eq!(got, expected, "{kind}, max {max}, {end:?}, one by one");
+    }
+}
+
+/// The verdict is serde_json's, and the fields are those that serde_json finds.
+pub fn json(text: &[u8]) {
+    // This key means something else to serde_json, which would parse the string under it.
+    if memchr::memmem::find(text, b"serde_json::private").is_some() {
+        return;
+    }
+    let oracle = serde_json::from_slice::<serde_json::Value>(text);
+    let verdict = json::validate(text);
+    assert_eq!(
+        verdict.is_ok(),
+        oracle.is_ok(),
+        "{verdict:?}, serde_json says {oracle:?}"
+    );
+    let mut fields = Vec::new();
+    let scanned = json::scan(text, &mut fields);
+    assert_eq!(
+        scanned.is_ok(),
+        verdict == Ok(Kind::Object),
+        "{scanned:?} {verdict:?}"
+    );
+    if let (Ok(()), Ok(serde_json::Value::Object(object))) = (scanned, &oracle) {
+        same_fields(text, &fields, object);
+    }
+    if let Ok(serde_json::Value::Array(array)) = &oracle {
+        let spans = json::elements(text, &[]).unwrap();
+        let values: Vec<serde_json::Value> = spans
+            .iter()
+            .map(|span| serde_json::from_slice(span.of(text)).unwrap())
+            .collect();
+        assert_eq!(&values, array);
+    }
+}
+
+fn same_fields(
+    text: &[u8],
+    fields: &[json::Field],
+    object: &serde_json::Map<String, serde_json::Value>,
+) {
+    let mut last = serde_json::Map::new();
+    for field in fields {
+        let mut key = Vec::new();
+        json::unescape(field.key.of(text), &mut key);
+        assert_eq!(field.key_escaped, field.key.of(text).contains(&b'\\'));
+        let value: serde_json::Value = serde_json::from_slice(field.value.of(text)).unwrap();
+        assert_eq!(Some(field.kind), kind_of(&value, field.value.of(text)));
+        if let serde_json::Value::String(string) = &value {
+            let mut content = Vec::new();
+            json::unescape(field.content().of(text), &mut content);
+            assert_eq!(content, string.as_bytes());
+            assert_eq!(
+                field.value_escaped,
+                field.content().of(text).contains(&b'\\')
+            );
+        }
+        last.insert(String::from_utf8(key).unwrap(), value);
+    }
+    assert_eq!(&last, object);
+}
+
+fn kind_of(value: &serde_json::Value, text: &[u8]) -> Option<Kind> {
+    Some(match value {
+        serde_json::Value::Null => Kind::Null,
+        serde_json::Value::Bool(_) => Kind::Bool,
+        serde_json::Value::Number(_) if text.iter().any(|byte| b".eE".contains(byte)) => {
+            Kind::Float
+        }
+        serde_json::Value::Number(_) => Kind::Integer,
+        serde_json::Value::String(_) => Kind::String,
+        serde_json::Value::Array(_) => Kind::Array,
+        serde_json::Value::Object(_) => Kind::Object,
+    })
+}
+
+/// What is escaped reads back as the lossy text of the bytes, by serde_json and by us.
+pub fn escape(bytes: &[u8]) {
+    let expected = String::from_utf8_lossy(bytes);
+    let mut string = Vec::new();
+    json::string_into(bytes, &mut string);
+    assert_eq!(serde_json::from_slice::<String>(&string).unwrap(), expected);
+    let mut back = Vec::new();
+    json::unescape(&string[1..string.len() - 1], &mut back);
+    assert_eq!(back, expected.as_bytes());
+    let mut anything = Vec::new();
+    json::unescape(bytes, &mut anything);
+    assert!(anything.len() <= bytes.len() * 3);
+}

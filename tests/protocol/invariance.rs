@@ -1,0 +1,143 @@
+//! The same answer however a stream is cut, and the answer of the slow twin.
+//!
+//! Every framing, limit, stream and end in combination: whole, one frame at a time, cut at
+//! every offset into two and three, byte by byte; then long streams with random cuts by seed.
+
+use marline::protocol::{End, Framing};
+
+use super::harness::{Random, cut, feed, feed_one_by_one};
+use super::reference::reference;
+
+/// Streams with everything that a framer distinguishes; every framer gets all of them.
+pub const CORPUS: &[&[u8]] = &[
+    b"",
+    b"hello\nworld\n",
+    b"abcd\r\nab\rcd\r\n\r\n\n\r\r\nabcde\r\nabcdefgh\r\r\nx",
+    b"abcd\r",
+    b"abcdefgh\r\r",
+    b"\r",
+    b"a\0b\0\0abcdefgh\0\r\0tail",
+    b"7 <34>abc4 <1>x10 <34>abcdef5 <34>abc",
+    b"<34>a\n7 <34>abc<34>b\n12 apples\n2026-11-23 hello\n3 <0>\n\n2 <34>x\n",
+    b"7 <34>abc\n7 <34>abc\n12",
+    b"4294967297 <34>x\n12345678901 <3>y\n0 <34>x\n07 <34>abc",
+    b"123456789 <34>a message that is announced far longer than it is",
+    b"18446744073709551616 <34>x",
+    b"+7 <34>abc",
+    b"5:hello,0:,3:abc,05:hello,",
+    b"5:hello;3:abc,",
+    b"3:a\nc,6:123456,9:123456789,",
+    b"5:hel",
+    b"\0\0\0\x05hello\0\0\0\0\0\0\0\x01x\0\0\0\x03ab",
+    b"\0\0\0\x08abcdefgh\0\0\0\x09abcdefghi",
+    b"\xff\xfe\xc0\xaf\xed\xa0\x80\n\xe2\x80\xa8\n\xf0\x9f\x98\x80\n",
+    b"\n\n\n\r\n\r\n\n",
+];
+
+/// Limits that are below, at and above the lengths in the corpus.
+pub const LIMITS: &[usize] = &[1, 3, 4, 5, 8, 100];
+
+pub const ENDS: &[End] = &[End::Clean, End::Cut("reset by peer")];
+
+/// Framings whose answer must not depend on the cuts; a datagram is its own cut.
+fn streams() -> impl Iterator<Item = Framing> {
+    Framing::ALL
+        .into_iter()
+        .filter(|&kind| kind != Framing::Datagram)
+}
+
+/// Calls `check` with every framing, limit, stream and end.
+fn each_case(mut check: impl FnMut(Framing, usize, &'static [u8], End)) {
+    for kind in streams() {
+        for &max in LIMITS {
+            for &stream in CORPUS {
+                for &end in ENDS {
+                    check(kind, max, stream, end);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_whole_stream_gives_what_the_reference_gives() {
+    each_case(|kind, max, stream, end| {
+        let expected = reference(kind, max, stream, end);
+        let case = format!(
+            "{kind} {max} {end:?} {:?}",
+            stream.escape_ascii().to_string()
+        );
+        assert_eq!(feed(kind, max, [stream], end), expected, "{case}");
+        assert_eq!(
+            feed_one_by_one(kind, max, stream, end),
+            expected,
+            "one by one: {case}"
+        );
+    });
+}
+
+#[test]
+fn fr_11_every_cut_into_two_and_three_and_byte_by_byte() {
+    each_case(|kind, max, stream, end| {
+        let expected = reference(kind, max, stream, end);
+        let check = |pieces: Vec<&[u8]>| {
+            let got = feed(kind, max, pieces.iter().copied(), end);
+            assert_eq!(got, expected, "{kind} {max} {end:?} {pieces:?}");
+        };
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                check(cut(stream, &[first, second]));
+            }
+        }
+        check(stream.chunks(1).collect());
+    });
+}
+
+#[test]
+fn fr_11_random_cuts_of_long_streams() {
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let stream: Vec<u8> = (0..60)
+            .flat_map(|_| CORPUS[random.below(CORPUS.len())])
+            .copied()
+            .collect();
+        for kind in streams() {
+            let max = LIMITS[random.below(LIMITS.len())];
+            let end = ENDS[random.below(ENDS.len())];
+            let expected = reference(kind, max, &stream, end);
+            let count = random.below(50);
+            let offsets = random.offsets(stream.len(), count);
+            let got = feed(kind, max, cut(&stream, &offsets), end);
+            assert_eq!(
+                got, expected,
+                "seed {seed}, {kind}, max {max}, cut at {offsets:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fr_08_mixed_octet_counting_and_lines_by_seed() {
+    let pieces: &[&[u8]] = &[
+        b"<34>a\n",
+        b"7 <34>abc",
+        b"<34>b\n",
+        b"12 <34>a line\n!",
+        b"12 <b>text\n",
+        b"99 <34>never comes",
+        b"4 <34>x\n",
+        b"\r\n",
+    ];
+    for seed in 0..2000 {
+        let mut random = Random::new(seed);
+        let count = 1 + random.below(6);
+        let stream: Vec<u8> = (0..count)
+            .flat_map(|_| pieces[random.below(pieces.len())])
+            .copied()
+            .collect();
+        let offsets = random.offsets(stream.len(), 3);
+        let expected = reference(Framing::Auto, 9, &stream, End::Clean);
+        let got = feed(Framing::Auto, 9, cut(&stream, &offsets), End::Clean);
+        assert_eq!(got, expected, "seed {seed}, cut at {offsets:?}");
+    }
+}

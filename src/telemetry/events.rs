@@ -1,0 +1,681 @@
+//! One struct per log event: its name, its fields and its sentence are written down once.
+//!
+//! The field `event` is the stable name for machines; tools and tests match on it. `component`
+//! is whose event it is: `source.NAME`, `sink.NAME`, `pipeline.NAME` or `daemon`. What happens
+//! once per connection or retry is debug. Texts from peers are cut and escaped by whoever
+//! writes the record, not here.
+
+use std::fmt::{self, Display};
+
+use crate::time::Duration;
+
+/// Amounts by name (`main.2:drop_if`, `give_up`), printed as `a=1,b=2`.
+#[derive(Clone, Copy, Debug)]
+pub struct Amounts<'a>(pub &'a [(&'a str, u64)]);
+
+impl Amounts<'_> {
+    /// The sum of all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, amount)| amount).sum()
+    }
+}
+
+impl Display for Amounts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, amount)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{name}={amount}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The daemon begins to start.
+#[derive(Debug)]
+pub struct Starting<'a> {
+    /// The version of the program.
+    pub version: &'a str,
+    /// The config file that was chosen.
+    pub config: &'a dyn DisplayDebug,
+}
+
+/// What can be shown and dumped: addresses, paths, errors.
+pub trait DisplayDebug: Display + fmt::Debug {}
+impl<T: Display + fmt::Debug + ?Sized> DisplayDebug for T {}
+
+impl Starting<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let Starting { version, config } = self;
+        tracing::info!(component = "daemon", event = "starting", version, config = %config,
+            "marline {version} starts with {config}");
+    }
+}
+
+/// Everything is up: listeners are bound, sinks are there.
+#[derive(Debug)]
+pub struct Started {
+    /// Sources in the config.
+    pub sources: usize,
+    /// Pipelines in the config.
+    pub pipelines: usize,
+    /// Sinks in the config.
+    pub sinks: usize,
+    /// From the start of the process's work until now.
+    pub took: Duration,
+}
+
+impl Started {
+    /// Logs it.
+    pub fn log(&self) {
+        let Started {
+            sources,
+            pipelines,
+            sinks,
+            took,
+        } = self;
+        let millis = millis(*took);
+        tracing::info!(
+            component = "daemon",
+            event = "started",
+            sources,
+            pipelines,
+            sinks,
+            took_ms = millis,
+            "running after {millis} ms"
+        );
+    }
+}
+
+/// A source is bound to an address.
+#[derive(Debug)]
+pub struct Listening<'a> {
+    /// The source.
+    pub component: &'a str,
+    /// The address it is bound to, port filled in.
+    pub address: &'a dyn DisplayDebug,
+}
+
+impl Listening<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let Listening { component, address } = self;
+        tracing::info!(component, event = "listening", address = %address,
+            "listening on {address}");
+    }
+}
+
+/// The daemon begins to stop.
+#[derive(Debug)]
+pub struct Stopping<'a> {
+    /// What asked for it: `SIGTERM`, `all sources ended`, …
+    pub reason: &'a str,
+    /// How long draining may take.
+    pub limit: Duration,
+}
+
+impl Stopping<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let Stopping { reason, limit } = self;
+        tracing::info!(
+            component = "daemon",
+            event = "stopping",
+            reason,
+            limit_ms = millis(*limit),
+            "stopping: {reason}"
+        );
+    }
+}
+
+/// The last line of a run.
+#[derive(Debug)]
+pub struct Stopped<'a> {
+    /// The exit code that follows.
+    pub code: u8,
+    /// What was cut off; empty after a clean stop.
+    pub cut: &'a str,
+    /// From [`Stopping`] until now.
+    pub took: Duration,
+}
+
+impl Stopped<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let Stopped { code, cut, took } = self;
+        let took = millis(*took);
+        if cut.is_empty() {
+            tracing::info!(
+                component = "daemon",
+                event = "stopped",
+                code,
+                took_ms = took,
+                "stopped cleanly"
+            );
+        } else {
+            tracing::error!(
+                component = "daemon",
+                event = "stopped",
+                code,
+                took_ms = took,
+                cut,
+                "stopped, and something was cut off: {cut}"
+            );
+        }
+    }
+}
+
+/// A pipeline's ledger: `received + produced = passed + filtered + dropped + dead_lettered +
+/// in_flight`, in events.
+#[derive(Debug)]
+pub struct PipelineCounts<'a> {
+    /// The pipeline's name, without `pipeline.`.
+    pub pipeline: &'a str,
+    /// Taken from sources and pipelines.
+    pub received: u64,
+    /// Made by steps beyond what they were given.
+    pub produced: u64,
+    /// Handed to sinks.
+    pub passed: u64,
+    /// Left out on purpose, by step.
+    pub filtered: Amounts<'a>,
+    /// Lost, by reason.
+    pub dropped: Amounts<'a>,
+    /// Sent to `errors_to`.
+    pub dead_lettered: u64,
+    /// Inside.
+    pub in_flight: u64,
+    /// Failures of steps; the events went on.
+    pub errors: u64,
+}
+
+impl PipelineCounts<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let PipelineCounts {
+            pipeline,
+            received,
+            produced,
+            passed,
+            ..
+        } = self;
+        tracing::info!(component = format!("pipeline.{pipeline}"), event = "pipeline_counts",
+            pipeline, received, produced, passed,
+            filtered = self.filtered.total(), filtered_by = %self.filtered,
+            dropped = self.dropped.total(), dropped_by = %self.dropped,
+            dead_lettered = self.dead_lettered, in_flight = self.in_flight,
+            errors = self.errors, "counts");
+    }
+}
+
+/// A sink's ledger: `accepted + recovered = delivered + dropped + dead_lettered + buffered +
+/// in_flight`, in events.
+#[derive(Debug)]
+pub struct SinkCounts<'a> {
+    /// The sink's name, without `sink.`.
+    pub sink: &'a str,
+    /// Taken from pipelines.
+    pub accepted: u64,
+    /// Found on disk at the start.
+    pub recovered: u64,
+    /// Brought to where they were to go.
+    pub delivered: u64,
+    /// Lost, by reason.
+    pub dropped: Amounts<'a>,
+    /// Given to a dead-letter sink.
+    pub dead_lettered: u64,
+    /// Waiting in the buffer.
+    pub buffered: u64,
+    /// On their way.
+    pub in_flight: u64,
+    /// Attempts made again.
+    pub retries: u64,
+}
+
+impl SinkCounts<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let SinkCounts {
+            sink,
+            accepted,
+            recovered,
+            delivered,
+            ..
+        } = self;
+        tracing::info!(component = format!("sink.{sink}"), event = "sink_counts",
+            sink, accepted, recovered, delivered,
+            dropped = self.dropped.total(), dropped_by = %self.dropped,
+            dead_lettered = self.dead_lettered, buffered = self.buffered,
+            in_flight = self.in_flight, retries = self.retries, "counts");
+    }
+}
+
+/// A source waits for a sink; logged once a minute while it does.
+#[derive(Debug)]
+pub struct SourceBlocked<'a> {
+    /// The source, with `source.`.
+    pub component: &'a str,
+    /// The sink that it waits for.
+    pub sink: &'a str,
+    /// Why that sink does not take more.
+    pub why: &'a dyn DisplayDebug,
+    /// Bytes held for it.
+    pub held_bytes: u64,
+    /// How long it has been waiting.
+    pub blocked: Duration,
+}
+
+impl SourceBlocked<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let SourceBlocked {
+            component,
+            sink,
+            why,
+            held_bytes,
+            blocked,
+        } = self;
+        let seconds = blocked.as_secs();
+        tracing::warn!(component, event = "source_blocked", sink, why = %why, held_bytes, seconds,
+            "blocked for {seconds} s by sink.{sink}: {why}");
+    }
+}
+
+/// A source reads again after [`SourceBlocked`].
+#[derive(Debug)]
+pub struct SourceResumed<'a> {
+    /// The source, with `source.`.
+    pub component: &'a str,
+    /// How long it waited.
+    pub blocked: Duration,
+}
+
+impl SourceResumed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let SourceResumed { component, blocked } = self;
+        let seconds = blocked.as_secs();
+        tracing::info!(
+            component,
+            event = "source_resumed",
+            seconds,
+            "reading again after {seconds} s"
+        );
+    }
+}
+
+/// A connection is there.
+#[derive(Debug)]
+pub struct ConnectionOpened<'a> {
+    /// Whose connection.
+    pub component: &'a str,
+    /// The other end.
+    pub peer: &'a dyn DisplayDebug,
+}
+
+impl ConnectionOpened<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let ConnectionOpened { component, peer } = self;
+        tracing::debug!(component, event = "connection_opened", peer = %peer, "connected to {peer}");
+    }
+}
+
+/// A connection is gone.
+#[derive(Debug)]
+pub struct ConnectionClosed<'a> {
+    /// Whose connection.
+    pub component: &'a str,
+    /// The other end.
+    pub peer: &'a dyn DisplayDebug,
+    /// Why: end of data, reset, time limit, …
+    pub reason: &'a dyn DisplayDebug,
+    /// Whether an operator should know: a peer that broke the rules, a sink that went away.
+    pub is_fault: bool,
+}
+
+impl ConnectionClosed<'_> {
+    /// Logs it: a warning where it is a fault.
+    pub fn log(&self) {
+        let ConnectionClosed {
+            component,
+            peer,
+            reason,
+            is_fault,
+        } = self;
+        if *is_fault {
+            tracing::warn!(component, event = "connection_closed", peer = %peer,
+                reason = %reason, "connection with {peer} closed: {reason}");
+        } else {
+            tracing::debug!(component, event = "connection_closed", peer = %peer,
+                reason = %reason, "connection with {peer} closed: {reason}");
+        }
+    }
+}
+
+/// A peer was turned away at a limit.
+#[derive(Debug)]
+pub struct ConnectionRefused<'a> {
+    /// The source.
+    pub component: &'a str,
+    /// Who was turned away.
+    pub peer: &'a dyn DisplayDebug,
+    /// The limit that it met, as the option's name.
+    pub reason: &'a str,
+}
+
+impl ConnectionRefused<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let ConnectionRefused {
+            component,
+            peer,
+            reason,
+        } = self;
+        tracing::warn!(component, event = "connection_refused", peer = %peer, reason,
+            "connection from {peer} refused: {reason}");
+    }
+}
+
+/// A connection could not be made; it is tried again.
+#[derive(Debug)]
+pub struct ConnectFailed<'a> {
+    /// Whose connection.
+    pub component: &'a str,
+    /// Where to.
+    pub address: &'a dyn DisplayDebug,
+    /// Why not.
+    pub error: &'a dyn DisplayDebug,
+    /// How long until the next attempt.
+    pub retry_in: Duration,
+}
+
+impl ConnectFailed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let ConnectFailed {
+            component,
+            address,
+            error,
+            retry_in,
+        } = self;
+        let retry_ms = millis(*retry_in);
+        tracing::warn!(component, event = "connect_failed", address = %address,
+            error = %error, retry_ms, "cannot connect to {address}: {error}");
+    }
+}
+
+/// A connection is there again, or for the first time.
+#[derive(Debug)]
+pub struct Connected<'a> {
+    /// Whose connection.
+    pub component: &'a str,
+    /// Where to.
+    pub address: &'a dyn DisplayDebug,
+}
+
+impl Connected<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let Connected { component, address } = self;
+        tracing::info!(component, event = "connected", address = %address,
+            "connected to {address}");
+    }
+}
+
+/// A listener cannot accept: no descriptors, no memory.
+#[derive(Debug)]
+pub struct AcceptFailed<'a> {
+    /// The source.
+    pub component: &'a str,
+    /// The listener.
+    pub address: &'a dyn DisplayDebug,
+    /// The system's answer.
+    pub error: &'a dyn DisplayDebug,
+}
+
+impl AcceptFailed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let AcceptFailed {
+            component,
+            address,
+            error,
+        } = self;
+        tracing::warn!(component, event = "accept_failed", address = %address, error = %error,
+            "cannot accept on {address}: {error}");
+    }
+}
+
+/// A step failed on an event, which went on as it was; the first time per step.
+#[derive(Debug)]
+pub struct StepFailed<'a> {
+    /// The step as counts name it: `main.2:drop_if`.
+    pub step: &'a str,
+    /// What went wrong.
+    pub error: &'a dyn DisplayDebug,
+}
+
+impl StepFailed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let StepFailed { step, error } = self;
+        let pipeline = step.split('.').next().unwrap_or(step);
+        tracing::warn!(component = format!("pipeline.{pipeline}"), event = "step_failed",
+            step, error = %error, "{step} failed; the event goes on as it was: {error}");
+    }
+}
+
+/// A callback kept the reactor busy for too long.
+#[derive(Debug)]
+pub struct SlowCallback<'a> {
+    /// What it was.
+    pub label: &'a dyn DisplayDebug,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+impl SlowCallback<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let SlowCallback { label, took } = self;
+        let took_ms = millis(*took);
+        tracing::warn!(component = "reactor", event = "slow_callback", label = %label, took_ms,
+            "{label} kept the reactor busy for {took_ms} ms");
+    }
+}
+
+/// A handler panicked and was caught.
+#[derive(Debug)]
+pub struct HandlerPanicked<'a> {
+    /// What it was.
+    pub label: &'a dyn DisplayDebug,
+    /// The panic's text and place.
+    pub error: &'a dyn DisplayDebug,
+}
+
+impl HandlerPanicked<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let HandlerPanicked { label, error } = self;
+        tracing::error!(component = "reactor", event = "handler_panicked", label = %label,
+            error = %error, "{label} panicked and was closed: {error}");
+    }
+}
+
+/// A job on a worker's thread does not come back.
+#[derive(Debug)]
+pub struct JobStuck<'a> {
+    /// The job's label.
+    pub label: &'a str,
+    /// How long it has been running.
+    pub running: Duration,
+}
+
+impl JobStuck<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let JobStuck { label, running } = self;
+        let seconds = running.as_secs();
+        tracing::error!(
+            component = "reactor",
+            event = "job_stuck",
+            label,
+            seconds,
+            "job {label} has not come back for {seconds} s"
+        );
+    }
+}
+
+/// A file could not be written; it is tried again.
+#[derive(Debug)]
+pub struct WriteFailed<'a> {
+    /// The sink.
+    pub component: &'a str,
+    /// The file.
+    pub path: &'a dyn DisplayDebug,
+    /// The system's answer.
+    pub error: &'a dyn DisplayDebug,
+    /// How long until the next attempt.
+    pub retry_in: Duration,
+}
+
+impl WriteFailed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let WriteFailed {
+            component,
+            path,
+            error,
+            retry_in,
+        } = self;
+        let retry_ms = millis(*retry_in);
+        tracing::error!(component, event = "write_failed", path = %path, error = %error, retry_ms,
+            "cannot write {path}: {error}");
+    }
+}
+
+/// Files were closed and are opened anew by name.
+#[derive(Debug)]
+pub struct Reopened<'a> {
+    /// The sink.
+    pub component: &'a str,
+    /// How many were open.
+    pub files: usize,
+}
+
+impl Reopened<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let Reopened { component, files } = self;
+        tracing::info!(
+            component,
+            event = "reopened",
+            files,
+            "closed {files} files to reopen them"
+        );
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::capture::Capture;
+    use crate::telemetry::record::Level;
+
+    /// Logs one event and answers its component, event and message.
+    fn logged(log: impl FnOnce()) -> (Level, String, String, String) {
+        let capture = Capture::start();
+        log();
+        let mut records = capture.take_all();
+        assert_eq!(records.len(), 1);
+        let record = records.remove(0);
+        (record.level, record.component, record.event, record.message)
+    }
+
+    fn check(log: impl FnOnce(), level: Level, component: &str, event: &str, message: &str) {
+        let expected = (
+            level,
+            component.to_owned(),
+            event.to_owned(),
+            message.to_owned(),
+        );
+        assert_eq!(logged(log), expected);
+    }
+
+    #[test]
+    fn names_and_sentences() {
+        check(
+            || {
+                Listening {
+                    component: "source.in",
+                    address: &"tcp://[::1]:514",
+                }
+                .log()
+            },
+            Level::Info,
+            "source.in",
+            "listening",
+            "listening on tcp://[::1]:514",
+        );
+        check(
+            || {
+                let cut = "sink.a: 3 events";
+                Stopped {
+                    code: 1,
+                    cut,
+                    took: Duration::from_secs(60),
+                }
+                .log();
+            },
+            Level::Error,
+            "daemon",
+            "stopped",
+            "stopped, and something was cut off: sink.a: 3 events",
+        );
+        check(
+            || {
+                StepFailed {
+                    step: "main.2:drop_if",
+                    error: &"no field level",
+                }
+                .log()
+            },
+            Level::Warn,
+            "pipeline.main",
+            "step_failed",
+            "main.2:drop_if failed; the event goes on as it was: no field level",
+        );
+    }
+
+    #[test]
+    fn ledgers_have_numbers() {
+        let capture = Capture::start();
+        PipelineCounts {
+            pipeline: "main",
+            received: 10,
+            produced: 1,
+            passed: 5,
+            filtered: Amounts(&[("main.1:drop_if", 3), ("main.2:sample", 2)]),
+            dropped: Amounts(&[]),
+            dead_lettered: 1,
+            in_flight: 0,
+            errors: 0,
+        }
+        .log();
+        let record = &capture.records()[0];
+        let text = |name| record.field(name).map(ToString::to_string);
+        assert_eq!(record.component, "pipeline.main");
+        assert_eq!(text("received").as_deref(), Some("10"));
+        assert_eq!(text("filtered").as_deref(), Some("5"));
+        assert_eq!(
+            text("filtered_by").as_deref(),
+            Some("main.1:drop_if=3,main.2:sample=2")
+        );
+        assert_eq!(text("dropped_by").as_deref(), Some(""));
+    }
+}

@@ -10,6 +10,7 @@
 //! a list of fields has no key twice. A batch is `Send`: it may be handed to another
 //! reactor whole.
 
+mod access;
 mod fields;
 pub mod json;
 mod value;
@@ -20,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::time::WallTime;
 
+pub use access::{Access, Change, Names, Shared};
 pub use fields::{Constant, Field, Fields, Found, Key, Slot, find, into_fields};
 pub use value::{object, parse_json, timestamp, to_value};
 

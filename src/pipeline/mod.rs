@@ -1,6 +1,7 @@
 //! The `pipeline` room; see docs/ARCHITECTURE.md.
 
 pub mod component;
+pub mod condition;
 pub mod descriptor;
 pub mod ledger;
 pub mod memory;

@@ -17,6 +17,17 @@ pub trait Step {
     /// Works on all events of `batch`. Every event that leaves the batch or comes into it is
     /// counted in `report`: `before + produced = after + filtered + failed`.
     fn apply(&mut self, batch: &mut Batch, report: &mut StepReport);
+
+    /// Whether it remembers events it has seen: such a step has one owner in the daemon.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// Whether it changes what events are, not only which go on: `encode = "raw"` does not
+    /// show that.
+    fn changes_events(&self) -> bool {
+        false
+    }
 }
 
 /// What one application of a step did.

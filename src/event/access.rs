@@ -14,8 +14,10 @@ use vrl::compiler::{ProgramInfo, SecretTarget, Target};
 use vrl::path::{OwnedSegment, OwnedTargetPath, OwnedValuePath, PathPrefix};
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::{Batch, Event, Field, Fields, Key, Origin, Slot, find, into_fields, object, timestamp};
-use crate::event::to_value;
+use super::{
+    Batch, Event, Field, Fields, Key, Origin, Slot, find, into_fields, object, timestamp, to_value,
+    walk,
+};
 use crate::time::WallTime;
 
 /// What an event shares with the others of its batch, apart from the list of events.
@@ -336,18 +338,4 @@ fn metadata(shared: Shared<'_>) -> Value {
     map.insert("peer".into(), Value::from(&*shared.origin.peer));
     map.insert("received".into(), timestamp(shared.received));
     Value::Object(map)
-}
-
-/// Follows the rest of a path; an index may count from the end.
-fn walk<'v>(value: &'v Value, rest: &[OwnedSegment]) -> Option<&'v Value> {
-    rest.iter()
-        .try_fold(value, |value, segment| match (value, segment) {
-            (Value::Object(map), OwnedSegment::Field(name)) => map.get(&**name),
-            (Value::Array(list), OwnedSegment::Index(index)) => {
-                let from_end = || list.len().checked_sub(index.unsigned_abs());
-                let at = usize::try_from(*index).ok().or_else(from_end)?;
-                list.get(at)
-            }
-            _ => None,
-        })
 }

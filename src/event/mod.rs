@@ -13,6 +13,7 @@
 mod access;
 mod fields;
 pub mod json;
+pub mod logfmt;
 mod value;
 
 use std::sync::Arc;
@@ -23,7 +24,9 @@ use crate::time::WallTime;
 
 pub use access::{Access, Change, Names, Shared};
 pub use fields::{Constant, Field, Fields, Found, Key, Slot, find, into_fields};
-pub use value::{object, parse_json, timestamp, to_value};
+pub use value::{
+    object, parse_json, timestamp, to_value, walk, write_plain, write_plain_slot, write_plain_value,
+};
 
 /// A range of a batch's bytes, in bytes from their start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

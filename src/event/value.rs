@@ -6,9 +6,10 @@
 
 use bytes::Bytes;
 use chrono::DateTime;
+use vrl::path::OwnedSegment;
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::{Event, Found, Slot, Span};
+use super::{Event, Found, Slot, Span, find, json};
 use crate::time::WallTime;
 
 /// The value of a field that was found.
@@ -98,6 +99,73 @@ fn small_integer(text: &[u8]) -> Option<i64> {
 /// they stand, are read as text.
 fn lenient(bytes: &Bytes, span: Span) -> Value {
     Value::Bytes(span.share(bytes))
+}
+
+/// Appends what stands at `path` as plain text: a string as it is, nothing for null, all else as
+/// JSON. Says whether there was something that is not null.
+pub fn write_plain(event: &Event, bytes: &Bytes, path: &[OwnedSegment], out: &mut Vec<u8>) -> bool {
+    let [OwnedSegment::Field(name), rest @ ..] = path else {
+        json::write_value(&Value::Object(object(event, bytes)), out);
+        return true;
+    };
+    let Some(found) = find(event, bytes, name.as_bytes()) else {
+        return false;
+    };
+    if !rest.is_empty() {
+        let value = to_value(found, bytes);
+        return walk(&value, rest).is_some_and(|value| write_plain_value(value, out));
+    }
+    match found {
+        Found::Message(span) => write_plain_slot(&Slot::Text(span), bytes, out),
+        Found::Slot(slot) => write_plain_slot(slot, bytes, out),
+    }
+}
+
+/// As [`write_plain`], for one slot.
+pub fn write_plain_slot(slot: &Slot, bytes: &Bytes, out: &mut Vec<u8>) -> bool {
+    match slot {
+        Slot::Text(span) => out.extend_from_slice(span.of(bytes)),
+        Slot::Word(word) => out.extend_from_slice(word.as_bytes()),
+        Slot::Json(span) => match span.of(bytes) {
+            b"null" => return false,
+            [b'"', ..] => return write_plain_value(&parse_json(bytes, *span), out),
+            other => out.extend_from_slice(other),
+        },
+        Slot::Integer(number) => json::write_integer(*number, out),
+        Slot::Time(time) => time.write_rfc3339(out),
+        Slot::Value(value) => return write_plain_value(value, out),
+        Slot::Constant(constant) => return write_plain_value(&constant.value, out),
+    }
+    true
+}
+
+/// As [`write_plain`], for a value.
+pub fn write_plain_value(value: &Value, out: &mut Vec<u8>) -> bool {
+    match value {
+        Value::Null => return false,
+        Value::Bytes(text) => out.extend_from_slice(text),
+        Value::String(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Regex(regex) => out.extend_from_slice(regex.as_str().as_bytes()),
+        Value::Timestamp(time) => {
+            WallTime::from_micros(time.timestamp_micros()).write_rfc3339(out);
+        }
+        other => json::write_value(other, out),
+    }
+    true
+}
+
+/// Follows the rest of a path; an index may count from the end.
+pub fn walk<'v>(value: &'v Value, rest: &[OwnedSegment]) -> Option<&'v Value> {
+    rest.iter()
+        .try_fold(value, |value, segment| match (value, segment) {
+            (Value::Object(map), OwnedSegment::Field(name)) => map.get(&**name),
+            (Value::Array(list), OwnedSegment::Index(index)) => {
+                let from_end = || list.len().checked_sub(index.unsigned_abs());
+                let at = usize::try_from(*index).ok().or_else(from_end)?;
+                list.get(at)
+            }
+            _ => None,
+        })
 }
 
 /// Gives `value` bytes of its own wherever it shares `old`, so that `old` can go.

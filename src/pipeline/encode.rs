@@ -1,0 +1,518 @@
+//! From events to the bytes that a sink writes: encoding and framing in one pass.
+//!
+//! `raw` copies nothing where it need not: lines that lay side by side in the chunk they came in
+//! become one slice of it, newlines included, so that relaying a read of a thousand lines is one
+//! piece. Short leftovers are copied into a buffer, longer ones are slices. The other encodings
+//! write straight into the buffer.
+//!
+//! Framing is never broken by what an event holds: under `lines` a newline inside a payload
+//! becomes a blank, under `nul` a NUL does. A run of lines is taken for one only after its
+//! newlines were counted.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::descriptor::{Kind, Opt};
+use super::options::{Mistake, Options};
+use super::template::Template;
+use crate::event::{Batch, Event, Span, json, logfmt};
+
+/// How an event becomes a payload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Encoder {
+    /// Its original bytes.
+    Raw,
+    /// One JSON object.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
+    /// A text of the user's.
+    Template(Template),
+}
+
+/// How payloads are told apart on the wire or in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A newline after each.
+    Lines,
+    /// A NUL after each.
+    Nul,
+    /// Its length in decimal and a blank before each (RFC 6587, 3.4.1).
+    OctetCounted,
+    /// Its length as 32 bits, big endian, before each.
+    LengthU32,
+    /// `length:payload,`.
+    Netstring,
+    /// Nothing: each payload is a piece of its own.
+    Datagram,
+}
+
+/// The option `encode` of sinks.
+pub const ENCODE: Opt = Opt::new(
+    "encode",
+    "what is written of an event: \"json\", \"logfmt\", \"raw\" (its original bytes) or \
+     { template = \"{{ .host }} {{ .message }}\" }",
+    Kind::Either(&[
+        Kind::Word(&["json", "raw", "logfmt"]),
+        Kind::Choice(&[Opt::new(
+            "template",
+            "text with fields in it: `{{ .host }}`, `{{ %source }}`, `{{ date:%Y-%m-%d }}`",
+            Kind::Text(Some(check_template)),
+        )]),
+    ]),
+)
+.default("\"json\"");
+
+/// The words of [`Frame::of`], for the option `framing` of sinks.
+pub const FRAMES: &[&str] = &[
+    "lines",
+    "nul",
+    "octet_counted",
+    "length_u32",
+    "netstring",
+    "datagram",
+];
+
+fn check_template(text: &str) -> Result<(), Mistake> {
+    Template::compile(text).map(drop)
+}
+
+impl Encoder {
+    /// The encoder that the option [`ENCODE`] asks for.
+    ///
+    /// # Errors
+    /// The template does not compile.
+    pub fn of(options: &Options) -> Result<Encoder, Mistake> {
+        if let Some(choice) = options.table("encode") {
+            let template = Template::compile(choice.text("template"));
+            return template
+                .map(Encoder::Template)
+                .map_err(|e| e.of("encode.template"));
+        }
+        Ok(match options.word("encode") {
+            "raw" => Encoder::Raw,
+            "logfmt" => Encoder::Logfmt,
+            _ => Encoder::Json,
+        })
+    }
+
+    /// Appends `picked`, events of `batch`, to `out`, each framed.
+    pub fn encode<'a>(
+        &self,
+        batch: &Batch,
+        picked: impl IntoIterator<Item = &'a Event, IntoIter: Clone>,
+        frame: Frame,
+        out: &mut Output,
+    ) {
+        let picked = picked.into_iter();
+        if out.buffer.is_empty() {
+            out.buffer.reserve(out.usual);
+        }
+        match self {
+            Encoder::Raw if frame == Frame::Lines => raw_lines(batch, picked, out),
+            Encoder::Raw => {
+                picked.for_each(|event| raw_framed(&batch.bytes, event.raw(), frame, out));
+            }
+            Encoder::Json => {
+                let writer = json::Writer::new(batch);
+                picked.for_each(|event| out.payload(frame, |out| writer.write(event, out)));
+            }
+            Encoder::Logfmt => {
+                picked.for_each(|e| out.payload(frame, |out| logfmt::write(batch, e, out)));
+            }
+            Encoder::Template(template) => picked.for_each(|event| {
+                out.payload(frame, |out| {
+                    template.render(batch.shared(), event, out);
+                });
+            }),
+        }
+    }
+}
+
+impl Frame {
+    /// The frame that a word of [`FRAMES`] stands for; `lines` for any other.
+    pub fn of(word: &str) -> Frame {
+        match word {
+            "nul" => Frame::Nul,
+            "octet_counted" => Frame::OctetCounted,
+            "length_u32" => Frame::LengthU32,
+            "netstring" => Frame::Netstring,
+            "datagram" => Frame::Datagram,
+            _ => Frame::Lines,
+        }
+    }
+
+    /// The byte that ends a payload and so must not be in one.
+    fn delimiter(self) -> Option<u8> {
+        match self {
+            Frame::Lines => Some(b'\n'),
+            Frame::Nul => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Whether a payload's length stands before it.
+    fn has_head(self) -> bool {
+        matches!(
+            self,
+            Frame::OctetCounted | Frame::LengthU32 | Frame::Netstring
+        )
+    }
+
+    /// What stands before a payload of `len` bytes.
+    fn write_head(self, len: usize, out: &mut Vec<u8>) {
+        match self {
+            Frame::Lines | Frame::Nul | Frame::Datagram => {}
+            Frame::OctetCounted => out.extend_from_slice(format!("{len} ").as_bytes()),
+            Frame::Netstring => out.extend_from_slice(format!("{len}:").as_bytes()),
+            Frame::LengthU32 => {
+                let len = u32::try_from(len).unwrap_or(u32::MAX);
+                out.extend_from_slice(&len.to_be_bytes());
+            }
+        }
+    }
+
+    /// What stands after a payload.
+    fn write_tail(self, out: &mut Vec<u8>) {
+        match self {
+            Frame::Lines => out.push(b'\n'),
+            Frame::Nul => out.push(0),
+            Frame::Netstring => out.push(b','),
+            Frame::OctetCounted | Frame::LengthU32 | Frame::Datagram => {}
+        }
+    }
+}
+
+/// Payloads up to this size, in bytes, are copied; a longer one is a slice of its batch. A copy
+/// of that much costs as much as a slice and its entry in a vectored write.
+const COPY_MAX: usize = 1024;
+
+/// What was encoded: slices of batches and one buffer, in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    pieces: Vec<Piece>,
+    buffer: Vec<u8>,
+    /// Where the part of the buffer begins that is in no piece yet.
+    open: usize,
+    /// Bytes in `pieces` that are slices.
+    sliced: usize,
+    /// How long the buffer was the last time: where it starts the next time.
+    usual: usize,
+    /// Payloads are built here where their length must be known first.
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Slice(Bytes),
+    Buffer(Range<usize>),
+}
+
+impl Output {
+    /// Nothing yet.
+    pub fn new() -> Output {
+        Output::default()
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.sliced + self.buffer.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes what was encoded, in order; for datagrams one piece per event.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        self.cut_open();
+        self.usual = self.buffer.len();
+        let buffer = Bytes::from(std::mem::take(&mut self.buffer));
+        self.open = 0;
+        self.sliced = 0;
+        let pieces = self.pieces.drain(..).map(|piece| match piece {
+            Piece::Slice(slice) => slice,
+            Piece::Buffer(range) => buffer.slice(range),
+        });
+        pieces.collect()
+    }
+
+    fn slice(&mut self, bytes: Bytes) {
+        self.cut_open();
+        self.sliced += bytes.len();
+        self.pieces.push(Piece::Slice(bytes));
+    }
+
+    /// Ends the piece that is being written into the buffer, if there is one.
+    fn cut_open(&mut self) {
+        if self.open < self.buffer.len() {
+            self.cut();
+        }
+    }
+
+    /// Ends a piece, even an empty one.
+    fn cut(&mut self) {
+        self.pieces
+            .push(Piece::Buffer(self.open..self.buffer.len()));
+        self.open = self.buffer.len();
+    }
+}
+
+/// Neighbouring lines: `events` payloads with one newline between each two.
+struct Run<I> {
+    start: usize,
+    end: usize,
+    events: usize,
+    /// The events from its first one on.
+    from: I,
+}
+
+fn raw_lines<'a, I>(batch: &Batch, mut picked: I, out: &mut Output)
+where
+    I: Iterator<Item = &'a Event> + Clone,
+{
+    let bytes = &batch.bytes;
+    let mut run: Option<Run<I>> = None;
+    loop {
+        let here = picked.clone();
+        let Some(event) = picked.next() else {
+            break;
+        };
+        let Range { start, end } = event.raw().range();
+        match &mut run {
+            Some(run) if start == run.end + 1 && bytes[run.end] == b'\n' => {
+                run.end = end;
+                run.events += 1;
+            }
+            _ => {
+                finish_run(run.take(), bytes, out);
+                run = Some(Run {
+                    start,
+                    end,
+                    events: 1,
+                    from: here,
+                });
+            }
+        }
+    }
+    finish_run(run, bytes, out);
+}
+
+/// Writes a run in one piece, unless it has newlines that end no payload.
+fn finish_run<'a, I>(run: Option<Run<I>>, bytes: &Bytes, out: &mut Output)
+where
+    I: Iterator<Item = &'a Event>,
+{
+    let Some(run) = run else {
+        return;
+    };
+    let lines = &bytes[run.start..run.end];
+    if memchr::memchr_iter(b'\n', lines).count() != run.events - 1 {
+        for event in run.from.take(run.events) {
+            out.payload(Frame::Lines, |out| {
+                out.extend_from_slice(event.raw().of(bytes))
+            });
+        }
+        return;
+    }
+    if lines.len() <= COPY_MAX {
+        out.buffer.extend_from_slice(lines);
+        out.buffer.push(b'\n');
+        return;
+    }
+    let ended = bytes.get(run.end) == Some(&b'\n');
+    out.slice(bytes.slice(run.start..run.end + usize::from(ended)));
+    if !ended {
+        out.buffer.push(b'\n');
+    }
+}
+
+/// One event's original bytes in any frame but `lines`.
+fn raw_framed(bytes: &Bytes, span: Span, frame: Frame, out: &mut Output) {
+    let payload = span.of(bytes);
+    let broken = frame
+        .delimiter()
+        .is_some_and(|byte| memchr::memchr(byte, payload).is_some());
+    if broken || payload.len() <= COPY_MAX {
+        return out.payload(frame, |out| out.extend_from_slice(payload));
+    }
+    frame.write_head(payload.len(), &mut out.buffer);
+    out.slice(span.share(bytes));
+    frame.write_tail(&mut out.buffer);
+}
+
+impl Output {
+    /// Appends one payload that `write` makes, framed.
+    fn payload(&mut self, frame: Frame, write: impl FnOnce(&mut Vec<u8>)) {
+        if frame.has_head() {
+            self.scratch.clear();
+            write(&mut self.scratch);
+            frame.write_head(self.scratch.len(), &mut self.buffer);
+            self.buffer.extend_from_slice(&self.scratch);
+        } else {
+            let start = self.buffer.len();
+            write(&mut self.buffer);
+            if let Some(delimiter) = frame.delimiter() {
+                blank(&mut self.buffer[start..], delimiter);
+            }
+        }
+        frame.write_tail(&mut self.buffer);
+        if frame == Frame::Datagram {
+            self.cut();
+        }
+    }
+}
+
+/// Replaces every `delimiter` in a payload by a blank.
+fn blank(payload: &mut [u8], delimiter: u8) {
+    let mut from = 0;
+    while let Some(at) = memchr::memchr(delimiter, &payload[from..]) {
+        payload[from + at] = b' ';
+        from += at + 1;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::Origin;
+    use crate::time::WallTime;
+
+    fn batch(text: &str, spans: &[(usize, usize)]) -> Batch {
+        let origin = Origin {
+            source: "in".into(),
+            peer: "[::1]:5000".into(),
+        };
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let mut batch = Batch::new(Arc::new(origin), WallTime::from_micros(0), bytes);
+        let events = spans
+            .iter()
+            .map(|(start, end)| Event::Raw(Span::new(*start, *end)));
+        batch.events = events.collect();
+        batch
+    }
+
+    fn pieces(encoder: &Encoder, batch: &Batch, frame: Frame) -> Vec<Bytes> {
+        let mut out = Output::new();
+        encoder.encode(batch, &batch.events, frame, &mut out);
+        let len = out.len();
+        let pieces = out.take();
+        assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), len);
+        assert!(out.is_empty() && out.take().is_empty());
+        pieces
+    }
+
+    fn text(encoder: &Encoder, batch: &Batch, frame: Frame) -> String {
+        String::from_utf8(pieces(encoder, batch, frame).concat()).unwrap()
+    }
+
+    /// Lines of `len` bytes, as a line framer leaves them.
+    fn lines(count: usize, len: usize) -> Batch {
+        let text = format!("{}\n", "x".repeat(len)).repeat(count);
+        let spans: Vec<_> = (0..count)
+            .map(|i| (i * (len + 1), i * (len + 1) + len))
+            .collect();
+        batch(&text, &spans)
+    }
+
+    #[test]
+    fn a_run_of_lines_is_one_slice_of_the_chunk() {
+        let batch = lines(100, 60);
+        let pieces = pieces(&Encoder::Raw, &batch, Frame::Lines);
+        assert_eq!(pieces.len(), 1);
+        assert_eq!(pieces[0].as_ptr(), batch.bytes.as_ptr(), "copied");
+        assert_eq!(pieces[0], batch.bytes);
+    }
+
+    #[test]
+    fn a_gap_parts_two_slices_and_short_runs_are_copied() {
+        let mut batch = lines(100, 60);
+        batch.events.remove(50);
+        let parted = pieces(&Encoder::Raw, &batch, Frame::Lines);
+        assert_eq!(parted.len(), 2);
+        assert_eq!(
+            parted.concat(),
+            format!("{}\n", "x".repeat(60)).repeat(99).as_bytes()
+        );
+        batch.events.retain({
+            let mut index = 0;
+            move |_| {
+                index += 1;
+                index % 2 == 0
+            }
+        });
+        let copied = pieces(&Encoder::Raw, &batch, Frame::Lines);
+        assert_eq!(copied.len(), 1, "sixty-byte leftovers share one buffer");
+    }
+
+    #[test]
+    fn a_newline_inside_a_payload_never_makes_a_line() {
+        // The middle event is a lone newline that a step has filtered: its neighbours seem to
+        // be lines side by side, and the first of them has a newline inside.
+        let text_ = "ab\ncd\nef";
+        let check = |spans: &[(usize, usize)], expected: &str| {
+            assert_eq!(
+                text(&Encoder::Raw, &batch(text_, spans), Frame::Lines),
+                expected
+            );
+        };
+        check(&[(0, 5), (6, 8)], "ab cd\nef\n");
+        check(&[(0, 2), (3, 5), (6, 8)], "ab\ncd\nef\n");
+        check(&[(0, 8)], "ab cd ef\n");
+        check(&[(0, 0), (2, 2)], "\n\n");
+        check(&[], "");
+    }
+
+    #[test]
+    fn every_frame_holds_its_payload() {
+        let batch = batch("ab\n\0cd", &[(0, 3), (3, 6), (6, 6)]);
+        let check = |frame, expected: &str| {
+            assert_eq!(text(&Encoder::Raw, &batch, frame), expected, "{frame:?}");
+        };
+        check(Frame::Lines, "ab \n\0cd\n\n");
+        check(Frame::Nul, "ab\n\0 cd\0\0");
+        check(Frame::OctetCounted, "3 ab\n3 \0cd0 ");
+        check(Frame::LengthU32, "\0\0\0\x03ab\n\0\0\0\x03\0cd\0\0\0\0");
+        check(Frame::Netstring, "3:ab\n,3:\0cd,0:,");
+        check(Frame::Datagram, "ab\n\0cd");
+        let datagrams = pieces(&Encoder::Raw, &batch, Frame::Datagram);
+        assert_eq!(datagrams, ["ab\n", "\0cd", ""]);
+    }
+
+    #[test]
+    fn long_payloads_are_slices_in_every_frame() {
+        let long = "y".repeat(COPY_MAX + 1);
+        let batch = batch(&format!("ab{long}cd"), &[(0, 2), (2, COPY_MAX + 3), (0, 2)]);
+        for word in FRAMES {
+            let frame = Frame::of(word);
+            let found = pieces(&Encoder::Raw, &batch, frame);
+            let slice = found.iter().find(|piece| piece.len() == long.len());
+            let at = slice
+                .unwrap_or_else(|| panic!("{word}: {found:?}"))
+                .as_ptr();
+            assert_eq!(at, batch.bytes[2..].as_ptr(), "{word}: copied");
+        }
+    }
+
+    #[test]
+    fn json_logfmt_and_templates_are_one_buffer() {
+        let batch = batch("a \"b\"\nc", &[(0, 5), (6, 7)]);
+        let json = "{\"message\":\"a \\\"b\\\"\",\"timestamp\":\"1970-01-01T00:00:00.000000Z\",\
+                    \"host\":\"::1\",\"source\":\"in\"}\n";
+        let found = text(&Encoder::Json, &batch, Frame::Lines);
+        assert_eq!(found.split_inclusive('\n').next().unwrap(), json);
+        let logfmt =
+            "message=\"a \\\"b\\\"\" timestamp=1970-01-01T00:00:00.000000Z host=::1 source=in\n";
+        let found = text(&Encoder::Logfmt, &batch, Frame::Lines);
+        assert_eq!(found.split_inclusive('\n').next().unwrap(), logfmt);
+        let template = Template::compile("{{ %source }} {{ message }}\n.").unwrap();
+        let found = text(&Encoder::Template(template), &batch, Frame::Lines);
+        assert_eq!(found, "in a \"b\" .\nin c .\n");
+        assert_eq!(pieces(&Encoder::Json, &batch, Frame::Datagram).len(), 2);
+    }
+}

@@ -317,7 +317,8 @@ impl ConnectionOpened<'_> {
     /// Logs it.
     pub fn log(&self) {
         let ConnectionOpened { component, peer } = self;
-        tracing::debug!(component, event = "connection_opened", peer = %peer, "connected to {peer}");
+        tracing::debug!(component, event = "connection_opened", peer = %peer,
+            "connected to {peer}");
     }
 }
 

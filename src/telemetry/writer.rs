@@ -32,10 +32,10 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 impl Output {
     /// The output of records in `format`.
     pub fn of(format: Format) -> Output {
-        if format == Format::Journald {
-            if let Ok(socket) = UnixDatagram::unbound() {
-                return Output::Journal(socket);
-            }
+        if format == Format::Journald
+            && let Ok(socket) = UnixDatagram::unbound()
+        {
+            return Output::Journal(socket);
         }
         let stderr = io::stderr().as_fd().try_clone_to_owned();
         stderr.map_or(Output::Nowhere, Output::lines)

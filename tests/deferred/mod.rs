@@ -1,0 +1,4 @@
+//! The `deferred` room through its public face: a file per group of rules.
+
+mod firing;
+mod support;

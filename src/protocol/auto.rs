@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::body::Body;
+use super::body::{Body, limit};
 use super::delimited::Lines;
 use super::frames::{End, FrameError, Framer, Frames, OpenRun};
 use super::octet_counted::{COUNT_DIGITS_MAX, COUNT_MAX};
@@ -26,7 +26,6 @@ const COUNT_MIN: u64 = 3;
 /// Tells octet counting and lines apart.
 #[derive(Debug)]
 pub(super) struct Auto {
-    max: usize,
     lines: Lines,
     body: Body,
     /// The beginning of a frame that is not decided yet.
@@ -79,7 +78,6 @@ impl Auto {
     /// A framer that keeps at most `max` bytes of a frame.
     pub(super) fn new(max: usize) -> Self {
         Auto {
-            max,
             lines: Lines::new(max),
             body: Body::default(),
             head: [0; HEAD_BYTES_MAX],
@@ -123,7 +121,7 @@ impl Auto {
                 Ok(0)
             }
             Verdict::Counted { count, header } => {
-                self.body.begin(count, self.max, None);
+                self.body.begin(count, limit(self.lines.max()), None);
                 if let Some(early) = text[..held].get(header..) {
                     self.body.collect(early, run)?;
                 }
@@ -146,7 +144,7 @@ impl Auto {
             match classify(&chunk[at..]) {
                 Verdict::Line => at = self.lines.scan::<true>(run, at, &mut left),
                 Verdict::Counted { count, header } => {
-                    self.body.begin(count, self.max, None);
+                    self.body.begin(count, limit(self.lines.max()), None);
                     at = self.body.advance(run, at + header)?;
                     left -= usize::from(self.body.is_done());
                 }

@@ -15,20 +15,20 @@ use super::frames::{ENDED_INSIDE, End, FrameError, Frames, Mark, OpenRun};
 #[derive(Debug, Default)]
 pub(super) struct Body {
     carry: Carry,
-    /// Bytes of the frame that are gathered, its trailer included.
-    keep: usize,
-    /// Bytes after them that belong to the frame and are skipped.
+    /// Bytes after the kept part that belong to the frame and are skipped.
     skip: u64,
+    /// Bytes of the frame that are gathered, its trailer included; 0 once it is added.
+    keep: u32,
     trailer: Option<u8>,
 }
 
 impl Body {
     /// A frame of `length` bytes of which at most `max` are kept; one of them must be there.
-    pub(super) fn begin(&mut self, length: u64, max: usize, trailer: Option<u8>) {
+    pub(super) fn begin(&mut self, length: u64, max: u32, trailer: Option<u8>) {
         debug_assert!(self.is_done());
-        let kept = usize::try_from(length).unwrap_or(usize::MAX).min(max);
-        self.skip = length - kept as u64;
-        self.keep = kept + usize::from(trailer.is_some());
+        let kept = u32::try_from(length).unwrap_or(u32::MAX).min(max);
+        self.skip = length - u64::from(kept);
+        self.keep = kept + u32::from(trailer.is_some());
         self.trailer = trailer;
         debug_assert!(self.keep > 0);
     }
@@ -46,11 +46,12 @@ impl Body {
         at: usize,
     ) -> Result<usize, FrameError> {
         let here = run.chunk.len() - at;
+        let keep = self.keep as usize;
         let mut next = at;
-        if self.keep > 0 && self.carry.is_empty() && here >= self.keep {
-            next += self.keep;
+        if keep > 0 && self.carry.is_empty() && here >= keep {
+            next += keep;
             self.add_whole(run, at, next)?;
-        } else if self.keep > 0 {
+        } else if keep > 0 {
             let chunk = run.chunk.clone();
             next += self.collect(&chunk[at..], run)?;
         }
@@ -80,9 +81,10 @@ impl Body {
         part: &[u8],
         run: &mut OpenRun<'_>,
     ) -> Result<usize, FrameError> {
-        let wanted = self.keep - self.carry.len();
+        let keep = self.keep as usize;
+        let wanted = keep - self.carry.len();
         let taken = part.len().min(wanted);
-        self.carry.extend(&part[..taken], self.keep);
+        self.carry.extend(&part[..taken], keep);
         if taken < wanted {
             return Ok(taken);
         }
@@ -154,4 +156,9 @@ impl Body {
     pub(super) fn len(&self) -> usize {
         self.carry.len()
     }
+}
+
+/// A limit of frames as the counted framings keep it: with room for a trailer in 32 bits.
+pub(super) fn limit(max: usize) -> u32 {
+    u32::try_from(max).unwrap_or(u32::MAX).min(u32::MAX - 1)
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::body::Body;
+use super::body::{Body, limit};
 use super::frames::{End, FrameError, Framer, Frames, OpenRun};
 
 /// What announces the length of a frame.
@@ -15,7 +15,7 @@ pub(super) trait Header: Default {
 
     /// Reads one byte. Gives the length of the frame after the last byte of the header, and
     /// `None` before. `max` is the limit of a frame, in bytes.
-    fn read(&mut self, byte: u8, max: usize) -> Result<Option<u64>, FrameError>;
+    fn read(&mut self, byte: u8, max: u32) -> Result<Option<u64>, FrameError>;
 
     /// Bytes read so far.
     fn bytes(&self) -> u8;
@@ -24,7 +24,7 @@ pub(super) trait Header: Default {
 /// Cuts at the lengths that `H` announces.
 #[derive(Debug)]
 pub(super) struct Counted<H> {
-    max: usize,
+    max: u32,
     body: Body,
     state: State<H>,
 }
@@ -39,7 +39,7 @@ enum State<H> {
 impl<H: Header> Counted<H> {
     pub(super) fn new(max: usize) -> Self {
         Counted {
-            max,
+            max: limit(max),
             body: Body::default(),
             state: State::Header(H::default()),
         }

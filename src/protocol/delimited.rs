@@ -46,6 +46,11 @@ impl<const DELIMITER: u8> Delimited<DELIMITER> {
         }
     }
 
+    /// The limit of a frame, in bytes.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     /// Whether a frame is under way.
     pub(super) fn inside(&self) -> bool {
         !self.carry.is_empty() || self.skip != Skip::No

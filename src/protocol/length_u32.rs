@@ -23,15 +23,15 @@ pub(super) struct BigEndian {
 impl Header for BigEndian {
     const TRAILER: Option<u8> = None;
 
-    fn read(&mut self, byte: u8, max: usize) -> Result<Option<u64>, FrameError> {
+    fn read(&mut self, byte: u8, max: u32) -> Result<Option<u64>, FrameError> {
         self.value = self.value << 8 | u32::from(byte);
         self.bytes += 1;
         if self.bytes < LENGTH_BYTES {
             return Ok(None);
         }
         let length = u64::from(self.value);
-        if length > max as u64 {
-            Err(FrameError::TooLong { max })
+        if length > u64::from(max) {
+            Err(FrameError::TooLong { max: max as usize })
         } else {
             Ok(Some(length))
         }

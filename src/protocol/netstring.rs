@@ -20,15 +20,15 @@ pub(super) struct NetstringLength {
 impl Header for NetstringLength {
     const TRAILER: Option<u8> = Some(b',');
 
-    fn read(&mut self, byte: u8, max: usize) -> Result<Option<u64>, FrameError> {
+    fn read(&mut self, byte: u8, max: u32) -> Result<Option<u64>, FrameError> {
         match byte {
             b'0'..=b'9' if self.digits > 0 && self.value == 0 => Err(FrameError::LeadingZero),
             b'0'..=b'9' => {
                 self.value = self.value * 10 + u64::from(byte - b'0');
                 self.digits += 1;
                 // Checked at every digit, so neither the value nor the digits can overflow.
-                if self.value > max as u64 {
-                    Err(FrameError::TooLong { max })
+                if self.value > u64::from(max) {
+                    Err(FrameError::TooLong { max: max as usize })
                 } else {
                     Ok(None)
                 }

@@ -27,7 +27,7 @@ pub(super) struct OctetCount {
 impl Header for OctetCount {
     const TRAILER: Option<u8> = None;
 
-    fn read(&mut self, byte: u8, _max: usize) -> Result<Option<u64>, FrameError> {
+    fn read(&mut self, byte: u8, _max: u32) -> Result<Option<u64>, FrameError> {
         match byte {
             // RFC 6587 asks for NONZERO-DIGIT first.
             b'0' if self.digits == 0 => Err(FrameError::LeadingZero),

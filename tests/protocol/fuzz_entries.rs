@@ -4,9 +4,9 @@
 //! these. A function returns or panics; nothing is kept from one call to the next.
 
 use marline::protocol::json::{self, Kind};
-use marline::protocol::{End, Framing};
+use marline::protocol::{End, Framing, encode_frame_replacing};
 
-use super::harness::{Random, cut, feed, feed_one_by_one};
+use super::harness::{Random, cut, feed, feed_one_by_one, feed_whole};
 use super::reference::reference;
 
 /// The framer gives what its slow twin gives, however the stream is cut. The first two bytes
@@ -123,4 +123,53 @@ pub fn escape(bytes: &[u8]) {
     let mut anything = Vec::new();
     json::unescape(bytes, &mut anything);
     assert!(anything.len() <= bytes.len() * 3);
+}
+
+/// What is encoded reads back as one frame: the payload, or what the framing can carry of it.
+pub fn encode(payload: &[u8]) {
+    for kind in Framing::ALL {
+        let mut wire = Vec::new();
+        let replaced = encode_frame_replacing(kind, payload, &mut wire).unwrap();
+        let back = feed_whole(kind, payload.len() + 9, &wire);
+        assert_eq!((back.error, back.skipped_bytes), (None, 0), "{kind}");
+        let expected = carried(kind, payload);
+        let changed = payload.iter().zip(&wire).filter(|(a, b)| a != b).count();
+        if matches!(kind, Framing::Lines | Framing::Nul) {
+            assert_eq!(replaced, changed, "{kind}");
+        }
+        let frames: Vec<Vec<u8>> = back.frames.into_iter().map(|(bytes, _)| bytes).collect();
+        if kind != Framing::Auto {
+            let one: &[Vec<u8>] = if expected.is_empty() {
+                &[]
+            } else {
+                &[expected]
+            };
+            assert_eq!(frames, one, "{kind}");
+        }
+    }
+}
+
+/// What a framing carries of a payload.
+fn carried(kind: Framing, payload: &[u8]) -> Vec<u8> {
+    let delimited = |delimiter| {
+        let payload = payload.strip_suffix(&[delimiter]).unwrap_or(payload);
+        let bytes = payload
+            .iter()
+            .map(|&byte| if byte == delimiter { b' ' } else { byte });
+        bytes.collect::<Vec<u8>>()
+    };
+    match kind {
+        Framing::Lines | Framing::Auto => {
+            let line = delimited(b'\n');
+            line.strip_suffix(b"\r").map(<[u8]>::to_vec).unwrap_or(line)
+        }
+        Framing::Nul => delimited(0),
+        Framing::Datagram => {
+            let text = payload
+                .strip_suffix(b"\r\n")
+                .or(payload.strip_suffix(b"\n"));
+            text.unwrap_or(payload).to_vec()
+        }
+        _ => payload.to_vec(),
+    }
 }

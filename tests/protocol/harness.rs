@@ -4,7 +4,7 @@
 //! in order and not empty; marks name frames; what is held stays bounded.
 
 use bytes::Bytes;
-use marline::protocol::{End, FrameError, Framer, Frames, Framing, Mark, framer};
+use marline::protocol::{End, FrameError, Frames, Framing, Mark, framer};
 
 /// What a stream came to.
 #[derive(Debug, Default, PartialEq, Eq)]

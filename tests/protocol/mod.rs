@@ -3,7 +3,10 @@
 //! `harness` feeds framers, `reference` holds slow and obvious twins of them, `fuzz_entries`
 //! says what must hold for any input; `fuzz/` includes these three by path.
 
+mod encode;
+mod framers;
 mod fuzz_entries;
+mod fuzz_seeded;
 mod harness;
 mod invariance;
 mod json;

@@ -1,10 +1,66 @@
-//! What a component is to the rest: the traits [`Source`] and [`Sink`].
+//! What a component is to the rest: the traits [`Source`] and [`Sink`], and [`Resources`].
 //!
 //! A component is built from its options when the configuration is read (pure: nothing is
-//! bound, dialled or created), started once the reactor exists, and stopped once.
+//! bound, dialled or created), started once the reactor exists, and stopped once. Steps are in
+//! [`super::step`]; they have no start and no stop.
+//!
+//! Invariant: a component reaches the rest of the daemon only through its [`Outlet`] or
+//! [`Inlet`] and through the resources; components never hold each other.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+
+use crate::deferred::{Deferred, Failure};
+
+use super::intake::Outlet;
+use super::port::Inlet;
 
 /// Where events come from.
-pub trait Source {}
+pub trait Source {
+    /// Binds, dials or arms whatever the source needs. An error stops the start of the daemon
+    /// and says what, where, why and what to do. The answer names what the source listens to
+    /// or fetches, one line each, for the start's own lines.
+    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure>;
+
+    /// Takes no more input. Fires when nothing more will be delivered by this source; what it
+    /// delivered before may still be on its way.
+    fn stop(&mut self) -> Deferred<()>;
+
+    /// The drain is over (or cut off): close what is still open, answered or not.
+    fn close(&mut self) {}
+}
 
 /// Where events go.
-pub trait Sink {}
+pub trait Sink {
+    /// Arms the sink. It takes parts from `inlet` whenever it can use more, and settles each.
+    fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure>;
+
+    /// The inlet has run dry and stays so: flush, close, and fire.
+    fn stop(&mut self) -> Deferred<()>;
+
+    /// SIGUSR1 and SIGHUP: files that were moved away are opened anew.
+    fn reopen(&mut self) {}
+}
+
+/// What the daemon lends to components at their start, by type: the reactor's handle, the
+/// network, the storage. The pipeline itself knows none of these types.
+#[derive(Default)]
+pub struct Resources(HashMap<TypeId, Box<dyn Any>>);
+
+impl Resources {
+    /// Lends `resource` to every component that asks for its type.
+    pub fn lend<T: Any>(&mut self, resource: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(resource));
+    }
+
+    /// The resource of that type.
+    ///
+    /// # Panics
+    /// When the daemon was put together without it, which is a bug that every start shows.
+    pub fn get<T: Any>(&self) -> &T {
+        self.0
+            .get(&TypeId::of::<T>())
+            .and_then(|any| any.downcast_ref())
+            .expect("the service lends every resource before it starts a component")
+    }
+}

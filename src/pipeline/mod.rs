@@ -1,12 +1,27 @@
-//! The `pipeline` room; see docs/ARCHITECTURE.md.
+//! The pipeline: how events get from sources through steps to sinks, and who has which.
+//!
+//! - [`component`]: what a source and a sink are; [`step`]: what a step is
+//! - [`descriptor`], [`options`], [`shared_options`]: what a component says about itself
+//! - [`graph`]: which pipelines a source feeds, and what comes out of them
+//! - [`intake`]: the source's side of delivery, admission, windows
+//! - [`port`]: the sink's side, its buffer and room; [`part`]: a sink's share of a batch
+//! - [`condition`], [`template`], [`encode`]: VRL, texts with fields, events as bytes
+//! - [`ledger`]: the two books; [`memory`]: the budget
+//!
+//! The pipeline does no IO and knows no reactor. Components call it; it answers with Deferreds
+//! and with calls queued for the turn.
 
 pub mod component;
 pub mod condition;
 pub mod descriptor;
 pub mod encode;
+pub mod graph;
+pub mod intake;
 pub mod ledger;
 pub mod memory;
 pub mod options;
+pub mod part;
+pub mod port;
 pub mod shared_options;
 pub mod step;
 pub mod template;

@@ -1,0 +1,291 @@
+//! The graph: which pipelines a source feeds, what their steps do to a batch, which sinks want
+//! the result. [`Graph::plan`] answers with a [`Plan`]; nothing has been admitted yet then.
+//!
+//! Steps run to their end in one go and see the whole batch. A pipeline that others read from
+//! hands each of them a copy of its batch; copies share the bytes.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::event::Batch;
+use crate::time::{Instant, Scheduler};
+
+use super::condition::{Condition, Truth};
+use super::ledger::PipelineLedger;
+use super::port::Port;
+use super::step::{Step, StepReport};
+
+/// One entry of a pipeline's `to`.
+pub struct Route {
+    /// Where to.
+    pub port: Rc<Port>,
+    /// Which events; all when absent.
+    pub condition: Option<Condition>,
+    /// Whether delivery waits for this sink. A route that is not required never blocks.
+    pub required: bool,
+}
+
+/// A step with the label that logs and counts call it by, `main.2:drop_if`.
+pub struct LabelledStep {
+    /// `PIPELINE.INDEX:STEP`
+    pub label: Rc<str>,
+    /// What it does.
+    pub step: Box<dyn Step>,
+    /// Whether its first failure was logged.
+    pub has_failed: bool,
+}
+
+/// One pipeline.
+pub struct Pipeline {
+    name: Rc<str>,
+    steps: RefCell<Vec<LabelledStep>>,
+    routes: Vec<Route>,
+    readers: RefCell<Vec<Rc<Pipeline>>>,
+    errors_to: Option<Rc<Port>>,
+    ledger: PipelineLedger,
+}
+
+impl Pipeline {
+    /// A pipeline; the pipelines that read from it are added by [`Pipeline::feed`].
+    pub fn new(
+        name: &str,
+        steps: Vec<LabelledStep>,
+        routes: Vec<Route>,
+        errors_to: Option<Rc<Port>>,
+    ) -> Rc<Self> {
+        Rc::new(Pipeline {
+            name: name.into(),
+            steps: RefCell::new(steps),
+            routes,
+            readers: RefCell::default(),
+            errors_to,
+            ledger: PipelineLedger::default(),
+        })
+    }
+
+    /// What leaves this pipeline goes into `reader` too. The configuration has no cycles.
+    pub fn feed(&self, reader: Rc<Pipeline>) {
+        self.readers.borrow_mut().push(reader);
+    }
+
+    /// The pipeline's name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The pipeline's books.
+    pub fn ledger(&self) -> &PipelineLedger {
+        &self.ledger
+    }
+}
+
+/// What is to go into one sink.
+pub struct Share {
+    pub(super) port: Rc<Port>,
+    /// Index into [`Plan::batches`].
+    pub(super) batch: usize,
+    pub(super) selection: Option<Box<[u32]>>,
+    pub(super) bytes: usize,
+    pub(super) required: bool,
+}
+
+/// What became of one source batch: the batches that came out of its pipelines, and the
+/// shares of the sinks in them.
+#[derive(Default)]
+pub struct Plan {
+    pub(super) batches: Vec<Batch>,
+    pub(super) shares: Vec<Share>,
+    /// Events each pipeline holds `in_flight` until the plan is admitted.
+    pub(super) held: Vec<(Rc<Pipeline>, u64)>,
+}
+
+impl Plan {
+    /// Runs `batch` through `pipelines` and all that read from them.
+    pub fn make(pipelines: &[Rc<Pipeline>], batch: Batch, scheduler: &dyn Scheduler) -> Plan {
+        let mut plan = Plan::default();
+        let now = scheduler.now();
+        let mut todo = Vec::with_capacity(pipelines.len());
+        push_copies(&mut todo, pipelines, batch);
+        while let Some((pipeline, batch)) = todo.pop() {
+            plan.run(&pipeline, batch, now, &mut todo);
+        }
+        plan
+    }
+
+    /// For a plan that must wait: keeps no more memory than its events need.
+    pub(super) fn compact(&mut self) {
+        for batch in &mut self.batches {
+            batch.compact();
+        }
+    }
+
+    fn run(
+        &mut self,
+        pipeline: &Rc<Pipeline>,
+        mut batch: Batch,
+        now: Instant,
+        todo: &mut Vec<(Rc<Pipeline>, Batch)>,
+    ) {
+        pipeline.ledger.received.add(batch.events.len() as u64);
+        self.run_steps(pipeline, &mut batch, now);
+        if batch.events.is_empty() {
+            return;
+        }
+        let wanted = self.add_shares(pipeline, &batch);
+        let readers = pipeline.readers.borrow().clone();
+        let events = batch.events.len() as u64;
+        let held = if readers.is_empty() { wanted } else { events };
+        pipeline.ledger.filtered.add("to", events - held);
+        if held > 0 {
+            pipeline.ledger.in_flight.add(held);
+            self.held.push((Rc::clone(pipeline), held));
+        }
+        if !readers.is_empty() {
+            push_copies(todo, &readers, batch.clone());
+        }
+        self.batches.push(batch);
+    }
+
+    /// The steps are foreign code: they are taken out of their cell while they run.
+    fn run_steps(&mut self, pipeline: &Rc<Pipeline>, batch: &mut Batch, now: Instant) {
+        let mut steps = pipeline.steps.take();
+        for labelled in &mut steps {
+            if batch.events.is_empty() {
+                break;
+            }
+            let mut report = StepReport::new(now, pipeline.errors_to.is_some());
+            labelled.step.apply(batch, &mut report);
+            log_first_failure(labelled, &report);
+            self.book(pipeline, labelled, batch, report);
+        }
+        pipeline.steps.replace(steps);
+    }
+
+    fn book(
+        &mut self,
+        pipeline: &Pipeline,
+        labelled: &LabelledStep,
+        batch: &Batch,
+        report: StepReport,
+    ) {
+        let books = &pipeline.ledger;
+        books.filtered.add(&labelled.label, report.filtered);
+        books.produced.add(report.produced);
+        books.failed.add(&labelled.label, report.errors);
+        let letters = report.dead_letters(batch, &labelled.label);
+        let (Some(letters), Some(port)) = (letters, &pipeline.errors_to) else {
+            return;
+        };
+        books.dead_lettered.add(letters.events.len() as u64);
+        self.shares.push(Share {
+            port: Rc::clone(port),
+            batch: self.batches.len(),
+            selection: None,
+            bytes: letters.weight_bytes(),
+            required: true,
+        });
+        self.batches.push(letters);
+    }
+
+    /// Adds a share per route that wants events of `batch`, which is the next to be pushed.
+    /// Answers how many events at least one route wanted.
+    fn add_shares(&mut self, pipeline: &Pipeline, batch: &Batch) -> u64 {
+        let events = batch.events.len();
+        let index = self.batches.len();
+        let mut union = Union::new(events);
+        for route in &pipeline.routes {
+            let selection = pick(pipeline, route, batch);
+            let picked = selection.as_ref().map_or(events, |picked| picked.len());
+            if picked == 0 {
+                continue;
+            }
+            union.add(selection.as_deref());
+            self.shares.push(Share {
+                port: Rc::clone(&route.port),
+                batch: index,
+                bytes: batch.weight_bytes() * picked / events,
+                selection,
+                required: route.required,
+            });
+        }
+        union.count()
+    }
+}
+
+/// Later failures are only counted: one bad sender must not fill the log.
+fn log_first_failure(labelled: &mut LabelledStep, report: &StepReport) {
+    let Some(reason) = &report.first_error else {
+        return;
+    };
+    if !std::mem::replace(&mut labelled.has_failed, true) {
+        tracing::warn!(
+            event = "step_failed",
+            component = &*labelled.label,
+            reason,
+            "an event could not be worked on and goes on marked; further ones are only counted"
+        );
+    }
+}
+
+/// The events a route wants; `None` is all. An event its condition fails on is not wanted.
+fn pick(pipeline: &Pipeline, route: &Route, batch: &Batch) -> Option<Box<[u32]>> {
+    let condition = route.condition.as_ref()?;
+    let mut picked = Vec::new();
+    let mut failed = 0;
+    for (index, event) in batch.events.iter().enumerate() {
+        match condition.holds(batch, event) {
+            Truth::True => picked.push(index as u32),
+            Truth::False => {}
+            Truth::Failed(_) => failed += 1,
+        }
+    }
+    if failed > 0 {
+        pipeline
+            .ledger
+            .failed
+            .add(&format!("to:{}", route.port.name()), failed);
+    }
+    (picked.len() < batch.events.len()).then(|| picked.into_boxed_slice())
+}
+
+fn push_copies(todo: &mut Vec<(Rc<Pipeline>, Batch)>, readers: &[Rc<Pipeline>], batch: Batch) {
+    // Pushed in reverse: the last in is the first to run.
+    let Some((first, others)) = readers.split_first() else {
+        return;
+    };
+    for reader in others.iter().rev() {
+        todo.push((Rc::clone(reader), batch.clone()));
+    }
+    todo.push((Rc::clone(first), batch));
+}
+
+/// How many events at least one of several selections holds, without a set where one holds all.
+struct Union {
+    all: bool,
+    seen: Vec<bool>,
+}
+
+impl Union {
+    fn new(events: usize) -> Self {
+        Union {
+            all: false,
+            seen: vec![false; events],
+        }
+    }
+
+    fn add(&mut self, selection: Option<&[u32]>) {
+        match selection {
+            None => self.all = true,
+            Some(picked) => picked
+                .iter()
+                .for_each(|index| self.seen[*index as usize] = true),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        if self.all {
+            return self.seen.len() as u64;
+        }
+        self.seen.iter().filter(|seen| **seen).count() as u64
+    }
+}

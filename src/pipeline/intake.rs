@@ -1,0 +1,423 @@
+//! The source's side of delivery: [`Outlet`] per source, [`Intake`] per connection, and the
+//! [`Engine`] that admits what comes in.
+//!
+//! Admission is all or nothing over the required sinks of a batch: room on all, or the batch
+//! waits at its source, in order, holding nothing. Two windows bound what a source has
+//! outstanding, one for the source and one per connection; past either, or with the memory
+//! budget used up, [`Intake::is_blocked`] says stop reading, and the resume call says when to
+//! go on. Both calls come from the turn.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use crate::deferred::Deferred;
+use crate::event::Batch;
+use crate::time::{Duration, Scheduler};
+
+use super::graph::{Pipeline, Plan};
+use super::memory::Memory;
+use super::part::{Delivered, Part, Stage, Ticket};
+use super::port::Port;
+
+/// Bytes one source may have outstanding before all of its connections stop reading.
+pub const SOURCE_WINDOW_BYTES: usize = 16 << 20;
+/// Bytes one connection may have outstanding before it stops reading.
+pub const CONNECTION_WINDOW_BYTES: usize = 1 << 20;
+/// How often a source that waits for memory alone looks again: memory is given back wherever
+/// the last holder of some bytes is, which nobody announces.
+const MEMORY_RETRY: Duration = Duration::from_millis(20);
+
+/// Admits batches, and wakes what waits for room.
+pub struct Engine {
+    memory: Memory,
+    scheduler: Rc<dyn Scheduler>,
+    sources: RefCell<Vec<Rc<SourceState>>>,
+    ports: Vec<Rc<Port>>,
+    pass_queued: Cell<bool>,
+    timer_set: Cell<bool>,
+}
+
+struct SourceState {
+    name: Rc<str>,
+    stage: Stage,
+    pipelines: Vec<Rc<Pipeline>>,
+    outstanding_bytes: Cell<usize>,
+    batches_open: Cell<usize>,
+    waiting: RefCell<VecDeque<Waiting>>,
+    blocked: RefCell<Vec<Weak<IntakeState>>>,
+}
+
+/// A batch that found no room.
+struct Waiting {
+    plan: Plan,
+    ticket: Rc<Ticket>,
+    stage: Stage,
+}
+
+struct IntakeState {
+    outstanding_bytes: Cell<usize>,
+    window_bytes: usize,
+    is_listed: Cell<bool>,
+    resume: RefCell<Option<Box<dyn FnMut()>>>,
+}
+
+impl Engine {
+    /// An engine over `ports`, the ways into all sinks.
+    pub fn new(memory: Memory, scheduler: Rc<dyn Scheduler>, ports: Vec<Rc<Port>>) -> Rc<Self> {
+        let engine = Rc::new(Engine {
+            memory,
+            scheduler,
+            sources: RefCell::default(),
+            ports,
+            pass_queued: Cell::new(false),
+            timer_set: Cell::new(false),
+        });
+        for port in &engine.ports {
+            let weak = Rc::downgrade(&engine);
+            port.when_room(move || {
+                if let Some(engine) = weak.upgrade() {
+                    engine.admit_waiting();
+                }
+            });
+        }
+        engine
+    }
+
+    /// A source that feeds `pipelines` and whose deliveries fire at `stage`.
+    pub fn outlet(
+        self: &Rc<Self>,
+        name: &str,
+        stage: Stage,
+        pipelines: Vec<Rc<Pipeline>>,
+    ) -> Outlet {
+        let source = Rc::new(SourceState {
+            name: name.into(),
+            stage,
+            pipelines,
+            outstanding_bytes: Cell::new(0),
+            batches_open: Cell::new(0),
+            waiting: RefCell::default(),
+            blocked: RefCell::default(),
+        });
+        self.sources.borrow_mut().push(Rc::clone(&source));
+        Outlet {
+            engine: Rc::clone(self),
+            source,
+        }
+    }
+
+    /// Whether every event that came in has been settled.
+    pub fn is_drained(&self) -> bool {
+        let idle = |source: &Rc<SourceState>| source.batches_open.get() == 0;
+        self.sources.borrow().iter().all(idle)
+            && self.ports.iter().all(|port| port.ledger().is_settled())
+    }
+
+    /// The ways into all sinks.
+    pub fn ports(&self) -> &[Rc<Port>] {
+        &self.ports
+    }
+
+    /// Gives up everything that is not in a sink's own hands, as dropped for `reason`.
+    pub fn abandon(self: &Rc<Self>, reason: &'static str) {
+        let sources = self.sources.borrow().clone();
+        for source in sources {
+            loop {
+                let next = source.waiting.borrow_mut().pop_front();
+                let Some(waiting) = next else { break };
+                for (pipeline, events) in &waiting.plan.held {
+                    pipeline.ledger().in_flight.sub(*events);
+                    pipeline.ledger().dropped.add(reason, *events);
+                }
+                let why = format!("source {}: dropped: {reason}", source.name);
+                waiting
+                    .ticket
+                    .release(Some(crate::deferred::Failure::msg(why)));
+            }
+        }
+        self.ports.iter().for_each(|port| port.drop_all(reason));
+    }
+
+    fn deliver(
+        self: &Rc<Self>,
+        source: &Rc<SourceState>,
+        batch: Batch,
+        stage: Stage,
+    ) -> Deferred<Delivered> {
+        let plan = Plan::make(&source.pipelines, batch, &*self.scheduler);
+        let (promise, deferred) = Deferred::new();
+        let waiting = Waiting {
+            plan,
+            ticket: Ticket::new(promise),
+            stage,
+        };
+        let must_queue = !source.waiting.borrow().is_empty();
+        if must_queue || !fits(&waiting.plan) {
+            self.wait(source, waiting);
+        } else {
+            admit(waiting);
+        }
+        deferred
+    }
+
+    /// A batch that waits keeps no more memory than it needs.
+    fn wait(self: &Rc<Self>, source: &SourceState, mut waiting: Waiting) {
+        waiting.plan.compact();
+        want_room(&waiting.plan);
+        source.waiting.borrow_mut().push_back(waiting);
+    }
+
+    /// Admits the heads of all sources' queues, one each in turn, until none fits.
+    fn admit_waiting(self: &Rc<Self>) {
+        let sources = self.sources.borrow().clone();
+        let mut progress = true;
+        while progress {
+            progress = false;
+            for source in &sources {
+                progress |= admit_head(source);
+            }
+        }
+        for source in &sources {
+            if let Some(head) = source.waiting.borrow().front() {
+                want_room(&head.plan);
+            }
+        }
+    }
+
+    /// Runs the resume calls of intakes that may read again.
+    fn resume_pass(self: &Rc<Self>) {
+        self.pass_queued.set(false);
+        let sources = self.sources.borrow().clone();
+        let has_memory = self.memory.has_room();
+        let mut waits_for_memory = false;
+        for source in sources {
+            for weak in source.blocked.take() {
+                let Some(intake) = weak.upgrade() else {
+                    continue;
+                };
+                if source.may_resume(&intake) && has_memory {
+                    intake.is_listed.set(false);
+                    intake.call_resume();
+                } else {
+                    waits_for_memory |= !has_memory;
+                    source.blocked.borrow_mut().push(weak);
+                }
+            }
+        }
+        if waits_for_memory && !self.timer_set.replace(true) {
+            let engine = Rc::clone(self);
+            let look_again = move || {
+                engine.timer_set.set(false);
+                engine.resume_pass();
+            };
+            drop(
+                self.scheduler
+                    .call_after(MEMORY_RETRY, Box::new(look_again)),
+            );
+        }
+    }
+
+    fn queue_resume_pass(self: &Rc<Self>) {
+        if !self.pass_queued.replace(true) {
+            let engine = Rc::clone(self);
+            self.scheduler
+                .call_soon(Box::new(move || engine.resume_pass()));
+        }
+    }
+}
+
+impl SourceState {
+    fn is_blocked(&self, intake: &IntakeState) -> bool {
+        self.outstanding_bytes.get() >= SOURCE_WINDOW_BYTES
+            || intake.outstanding_bytes.get() >= intake.window_bytes
+    }
+
+    /// Half a window below the brim, so that a stream is not stopped and started per batch.
+    fn may_resume(&self, intake: &IntakeState) -> bool {
+        self.outstanding_bytes.get() < SOURCE_WINDOW_BYTES / 2
+            && intake.outstanding_bytes.get() <= intake.window_bytes / 2
+    }
+}
+
+impl IntakeState {
+    fn call_resume(&self) {
+        let taken = self.resume.borrow_mut().take();
+        if let Some(mut call) = taken {
+            call();
+            self.resume.borrow_mut().get_or_insert(call);
+        }
+    }
+}
+
+fn admit_head(source: &SourceState) -> bool {
+    let head_fits = source
+        .waiting
+        .borrow()
+        .front()
+        .is_some_and(|head| fits(&head.plan));
+    if !head_fits {
+        return false;
+    }
+    let head = source.waiting.borrow_mut().pop_front();
+    head.map(admit).is_some()
+}
+
+/// Whether every required sink of the plan has room for all of its shares.
+fn fits(plan: &Plan) -> bool {
+    let required = || plan.shares.iter().filter(|share| share.required);
+    required().all(|share| {
+        let same_port = |other: &&super::graph::Share| Rc::ptr_eq(&other.port, &share.port);
+        let bytes = required().filter(same_port).map(|other| other.bytes).sum();
+        share.port.fits(bytes)
+    })
+}
+
+fn want_room(plan: &Plan) {
+    plan.shares
+        .iter()
+        .filter(|share| share.required)
+        .for_each(|share| share.port.want_room());
+}
+
+/// Puts every share into its sink's buffer.
+fn admit(waiting: Waiting) {
+    let Waiting {
+        mut plan,
+        ticket,
+        stage,
+    } = waiting;
+    for (pipeline, events) in plan.held.drain(..) {
+        pipeline.ledger().in_flight.sub(events);
+        pipeline.ledger().passed.add(events);
+    }
+    if plan.shares.iter().any(|share| share.port.has_backlog()) {
+        plan.compact();
+    }
+    let batches: Vec<Rc<Batch>> = plan.batches.into_iter().map(Rc::new).collect();
+    for share in plan.shares {
+        let batch = Rc::clone(&batches[share.batch]);
+        if !share.required && !share.port.fits(share.bytes) {
+            let events = share
+                .selection
+                .map_or(batch.events.len(), |picked| picked.len());
+            share.port.refuse(events as u64, "buffer_full");
+            continue;
+        }
+        let claims = share.required && stage != Stage::Received;
+        let claim = claims.then(|| ticket.claim());
+        let port = Rc::clone(&share.port);
+        share
+            .port
+            .push(Part::new(batch, share.selection, share.bytes, port, claim));
+    }
+    ticket.release(None);
+}
+
+/// A source's way into its pipelines. Clone it freely.
+#[derive(Clone)]
+pub struct Outlet {
+    engine: Rc<Engine>,
+    source: Rc<SourceState>,
+}
+
+impl Outlet {
+    /// The source's name in the configuration.
+    pub fn name(&self) -> &Rc<str> {
+        &self.source.name
+    }
+
+    /// The stage at which this source acknowledges.
+    pub fn stage(&self) -> Stage {
+        self.source.stage
+    }
+
+    /// Clocks and timers, for sources that have no other.
+    pub fn scheduler(&self) -> &Rc<dyn Scheduler> {
+        &self.engine.scheduler
+    }
+
+    /// A window of one connection, file or poller within this source.
+    pub fn intake(&self) -> Intake {
+        let state = IntakeState {
+            outstanding_bytes: Cell::new(0),
+            window_bytes: CONNECTION_WINDOW_BYTES,
+            is_listed: Cell::new(false),
+            resume: RefCell::new(None),
+        };
+        Intake {
+            outlet: self.clone(),
+            state: Rc::new(state),
+        }
+    }
+}
+
+/// One connection's window. Clone it freely; the clones are one window.
+#[derive(Clone)]
+pub struct Intake {
+    outlet: Outlet,
+    state: Rc<IntakeState>,
+}
+
+impl Intake {
+    /// Hands `batch` over. Fires when every required sink has brought its part to the source's
+    /// stage, or with the first failure when all of them are settled and one gave up.
+    pub fn deliver(&self, batch: Batch) -> Deferred<Delivered> {
+        let source = Rc::clone(&self.outlet.source);
+        let bytes = batch.weight_bytes();
+        add(&source.outstanding_bytes, bytes);
+        add(&self.state.outstanding_bytes, bytes);
+        add(&source.batches_open, 1);
+        let engine = Rc::clone(&self.outlet.engine);
+        let intake = Rc::clone(&self.state);
+        let settle = move |result| {
+            source
+                .outstanding_bytes
+                .set(source.outstanding_bytes.get() - bytes);
+            intake
+                .outstanding_bytes
+                .set(intake.outstanding_bytes.get() - bytes);
+            source.batches_open.set(source.batches_open.get() - 1);
+            if !source.blocked.borrow().is_empty() {
+                engine.queue_resume_pass();
+            }
+            result
+        };
+        let outlet = &self.outlet;
+        outlet
+            .engine
+            .deliver(&outlet.source, batch, outlet.source.stage)
+            .add_both(settle)
+    }
+
+    /// Whether to stop reading. Once it has said so, the resume call will come.
+    pub fn is_blocked(&self) -> bool {
+        let engine = &self.outlet.engine;
+        let memory_full = engine.memory.is_full();
+        if !memory_full && !self.outlet.source.is_blocked(&self.state) {
+            return false;
+        }
+        if !self.state.is_listed.replace(true) {
+            let weak = Rc::downgrade(&self.state);
+            self.outlet.source.blocked.borrow_mut().push(weak);
+            if memory_full {
+                engine.queue_resume_pass();
+            }
+        }
+        true
+    }
+
+    /// Sets the call, made from the turn, that says a blocked intake may read on.
+    pub fn on_resume(&self, resume: impl FnMut() + 'static) {
+        *self.state.resume.borrow_mut() = Some(Box::new(resume));
+    }
+
+    /// The outlet this window is part of.
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+}
+
+fn add(cell: &Cell<usize>, amount: usize) {
+    cell.set(cell.get() + amount);
+}

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 mod deferred;
 mod listing;
+mod pipeline_delivery;
 mod protocol;
 mod skips;
 mod systemd_units;

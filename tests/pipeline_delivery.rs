@@ -1,0 +1,426 @@
+//! Delivery: admission, windows, settling, and both ledgers at every instant.
+//!
+//! The pipeline runs on a scheduler that only queues: calls and timers run when the test says
+//! so, which makes every interleaving of sources and sinks a sequence of method calls.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use marline::buffer::memory::MemoryQueue;
+use marline::deferred::Deferred;
+use marline::event::{Batch, Event, Origin, Span};
+use marline::pipeline::condition::Condition;
+use marline::pipeline::graph::{Pipeline, Route};
+use marline::pipeline::intake::{CONNECTION_WINDOW_BYTES, Engine, Intake};
+use marline::pipeline::memory::Memory;
+use marline::pipeline::part::{Delivered, Part, Stage};
+use marline::pipeline::port::Port;
+use marline::time::{Cancel, Duration, Instant, Scheduler, Timers, WallTime};
+
+/// Queues calls; runs them when asked.
+#[derive(Default)]
+struct Later {
+    calls: RefCell<VecDeque<Box<dyn FnOnce()>>>,
+    timers: RefCell<Vec<Box<dyn FnOnce()>>>,
+}
+
+struct Never;
+impl Cancel for Never {
+    fn cancel(self: Box<Self>) {}
+}
+
+impl Timers for Later {
+    fn call_after(&self, _: Duration, call: Box<dyn FnOnce()>) -> Box<dyn Cancel> {
+        self.timers.borrow_mut().push(call);
+        Box::new(Never)
+    }
+}
+
+impl Scheduler for Later {
+    fn now(&self) -> Instant {
+        Instant::ZERO
+    }
+    fn wall(&self) -> WallTime {
+        WallTime::default()
+    }
+    fn call_soon(&self, call: Box<dyn FnOnce()>) {
+        self.calls.borrow_mut().push_back(call);
+    }
+}
+
+impl Later {
+    fn run(&self) {
+        for _ in 0..10_000 {
+            let next = self.calls.borrow_mut().pop_front();
+            let Some(call) = next else { return };
+            call();
+        }
+        panic!("the queue of calls never ran dry");
+    }
+
+    fn fire_timers(&self) {
+        let due = std::mem::take(&mut *self.timers.borrow_mut());
+        due.into_iter().for_each(|call| call());
+        self.run();
+    }
+}
+
+struct World {
+    later: Rc<Later>,
+    engine: Rc<Engine>,
+    pipeline: Rc<Pipeline>,
+    ports: Vec<Rc<Port>>,
+    memory: Memory,
+}
+
+/// One pipeline into sinks given as (capacity, required, condition).
+fn world(sinks: &[(usize, bool, Option<&str>)]) -> World {
+    let later = Rc::new(Later::default());
+    let port = |index: usize, capacity: usize| {
+        let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
+        let queue = Box::new(MemoryQueue::default());
+        Port::new(&format!("sink{index}"), capacity, queue, scheduler)
+    };
+    let ports: Vec<_> = sinks
+        .iter()
+        .enumerate()
+        .map(|(i, sink)| port(i, sink.0))
+        .collect();
+    let route = |(port, sink): (&Rc<Port>, &(usize, bool, Option<&str>))| Route {
+        port: Rc::clone(port),
+        condition: sink.2.map(|text| Condition::compile(text).unwrap()),
+        required: sink.1,
+    };
+    let routes = ports.iter().zip(sinks).map(route).collect();
+    let pipeline = Pipeline::new("main", Vec::new(), routes, None);
+    let memory = Memory::new(64 << 20);
+    let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
+    let engine = Engine::new(memory.clone(), scheduler, ports.clone());
+    World {
+        later,
+        engine,
+        pipeline,
+        ports,
+        memory,
+    }
+}
+
+impl World {
+    fn intake(&self, stage: Stage) -> Intake {
+        self.engine
+            .outlet("in", stage, vec![Rc::clone(&self.pipeline)])
+            .intake()
+    }
+
+    fn balanced(&self) {
+        assert!(
+            self.pipeline.ledger().balances(),
+            "{:?}",
+            self.pipeline.ledger()
+        );
+        for port in &self.ports {
+            assert!(
+                port.ledger().balances(),
+                "{}: {:?}",
+                port.name(),
+                port.ledger()
+            );
+        }
+    }
+
+    fn take(&self, sink: usize) -> Option<Part> {
+        self.ports[sink].inlet().next()
+    }
+}
+
+/// A batch of `events` lines of `length` bytes.
+fn batch(events: usize, length: usize) -> Batch {
+    let origin = Arc::new(Origin {
+        source: "in".into(),
+        peer: "".into(),
+    });
+    let line = |index: usize| Event::Raw(Span::new(index * length, (index + 1) * length));
+    let bytes = Bytes::from(vec![b'x'; events * length]);
+    let mut batch = Batch::new(origin, WallTime::default(), bytes);
+    batch.events = (0..events).map(line).collect();
+    batch
+}
+
+/// Watches a delivery: 0 open, 1 delivered, 2 failed.
+fn watch(delivery: Deferred<Delivered>) -> Rc<Cell<u8>> {
+    let state = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&state);
+    drop(delivery.add_both(move |result| seen.set(if result.is_ok() { 1 } else { 2 })));
+    state
+}
+
+#[test]
+fn delivered_fires_when_the_last_required_sink_has_it() {
+    let world = world(&[
+        (1 << 20, true, None),
+        (1 << 20, true, None),
+        (1 << 20, false, None),
+    ]);
+    let state = watch(world.intake(Stage::Delivered).deliver(batch(3, 10)));
+    world.take(0).unwrap().delivered();
+    assert_eq!(state.get(), 0);
+    world.balanced();
+    world.take(1).unwrap().delivered();
+    assert_eq!(state.get(), 1, "the third sink is not required");
+    world.take(2).unwrap().delivered();
+    world.balanced();
+    assert!(world.engine.is_drained());
+}
+
+#[test]
+fn received_fires_at_admission() {
+    let world = world(&[(1 << 20, true, None)]);
+    let state = watch(world.intake(Stage::Received).deliver(batch(3, 10)));
+    assert_eq!(state.get(), 1);
+    assert!(!world.engine.is_drained(), "it is in the buffer still");
+    world.take(0).unwrap().delivered();
+    assert!(world.engine.is_drained());
+}
+
+#[test]
+fn one_sink_that_gives_up_fails_the_delivery_after_the_others_are_settled() {
+    let world = world(&[(1 << 20, true, None), (1 << 20, true, None)]);
+    let state = watch(world.intake(Stage::Delivered).deliver(batch(2, 10)));
+    world.take(0).unwrap().dropped("refused");
+    assert_eq!(state.get(), 0);
+    world.take(1).unwrap().delivered();
+    assert_eq!(state.get(), 2);
+    assert_eq!(world.ports[0].ledger().dropped.total(), 2);
+    world.balanced();
+}
+
+#[test]
+fn a_part_that_nobody_settled_is_counted_and_fails() {
+    let world = world(&[(1 << 20, true, None)]);
+    let state = watch(world.intake(Stage::Delivered).deliver(batch(2, 10)));
+    drop(world.take(0));
+    assert_eq!(state.get(), 2);
+    assert_eq!(
+        world.ports[0].ledger().dropped.snapshot().get("unresolved"),
+        Some(&2)
+    );
+    world.balanced();
+}
+
+#[test]
+fn admission_is_all_or_nothing() {
+    let world = world(&[(10_000, true, None), (10_000, true, None)]);
+    let intake = world.intake(Stage::Delivered);
+    let first = watch(intake.deliver(batch(1, 6_000)));
+    world.take(0).unwrap().delivered();
+    // Sink 0 has room again, sink 1 has not: the second batch must be in neither.
+    let second = watch(intake.deliver(batch(1, 6_000)));
+    world.later.run();
+    assert!(world.take(0).is_none(), "half of a batch was admitted");
+    assert_eq!(world.pipeline.ledger().in_flight.get(), 1);
+    world.balanced();
+    world.take(1).unwrap().delivered();
+    assert_eq!(first.get(), 1);
+    world.later.run();
+    world.balanced();
+    world.take(0).unwrap().delivered();
+    world.take(1).unwrap().delivered();
+    assert_eq!(second.get(), 1);
+    assert!(world.engine.is_drained());
+}
+
+#[test]
+fn batches_of_one_source_keep_their_order_while_waiting() {
+    let world = world(&[(10_000, true, None)]);
+    let intake = world.intake(Stage::Delivered);
+    for length in [9_000, 8_000, 10] {
+        drop(intake.deliver(batch(1, length)).add_both(|_| ()));
+    }
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        world.later.run();
+        let part = world.take(0).unwrap();
+        seen.push(part.batch().event_bytes());
+        part.delivered();
+    }
+    assert_eq!(seen, [9_000, 8_000, 10], "the small one must not overtake");
+}
+
+#[test]
+fn a_batch_larger_than_the_buffer_goes_through_an_empty_one() {
+    let world = world(&[(1_000, true, None)]);
+    let state = watch(world.intake(Stage::Delivered).deliver(batch(1, 50_000)));
+    world.take(0).unwrap().delivered();
+    assert_eq!(state.get(), 1);
+}
+
+#[test]
+fn a_sink_that_is_not_required_never_blocks_and_counts_what_it_refused() {
+    let world = world(&[(1 << 20, true, None), (1_000, false, None)]);
+    let intake = world.intake(Stage::Delivered);
+    for _ in 0..3 {
+        drop(intake.deliver(batch(2, 400)).add_both(|_| ()));
+    }
+    assert_eq!(world.ports[0].ledger().buffered.get(), 6);
+    assert_eq!(world.ports[1].ledger().buffered.get(), 2);
+    assert_eq!(
+        world.ports[1]
+            .ledger()
+            .dropped
+            .snapshot()
+            .get("buffer_full"),
+        Some(&4)
+    );
+    world.balanced();
+}
+
+#[test]
+fn a_full_window_blocks_and_half_a_window_resumes_once() {
+    let world = world(&[(usize::MAX, true, None)]);
+    let intake = world.intake(Stage::Delivered);
+    let resumed = Rc::new(Cell::new(0));
+    let count = Rc::clone(&resumed);
+    intake.on_resume(move || count.set(count.get() + 1));
+    let quarter = CONNECTION_WINDOW_BYTES / 4;
+    for _ in 0..4 {
+        assert!(!intake.is_blocked());
+        drop(intake.deliver(batch(1, quarter)).add_both(|_| ()));
+    }
+    assert!(intake.is_blocked() && intake.is_blocked());
+    for expected in [0, 0, 1, 1] {
+        world.take(0).unwrap().delivered();
+        world.later.run();
+        assert_eq!(resumed.get(), expected);
+    }
+    assert!(!intake.is_blocked());
+}
+
+#[test]
+fn a_full_memory_budget_blocks_until_somebody_frees_it() {
+    let world = world(&[(usize::MAX, true, None)]);
+    let intake = world.intake(Stage::Delivered);
+    let resumed = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&resumed);
+    intake.on_resume(move || seen.set(true));
+    world.memory.add(64 << 20);
+    assert!(intake.is_blocked());
+    world.later.run();
+    assert!(!resumed.get());
+    world.memory.sub(64 << 20);
+    world.later.fire_timers();
+    assert!(resumed.get(), "memory given back elsewhere must be noticed");
+}
+
+#[test]
+fn abandoned_batches_are_dropped_with_their_reason() {
+    let world = world(&[(10_000, true, None)]);
+    let intake = world.intake(Stage::Delivered);
+    let states: Vec<_> = (0..3)
+        .map(|_| watch(intake.deliver(batch(1, 9_000))))
+        .collect();
+    world.engine.abandon("shutdown");
+    assert!(states.iter().all(|state| state.get() == 2));
+    assert_eq!(world.ports[0].ledger().dropped.total(), 1);
+    assert_eq!(
+        world.pipeline.ledger().dropped.snapshot().get("shutdown"),
+        Some(&2)
+    );
+    world.balanced();
+    assert!(world.engine.is_drained());
+}
+
+#[test]
+fn routes_take_what_their_condition_holds_for() {
+    let sinks: &[_] = &[
+        (1 << 20, true, Some(r#".message == "xxx""#)),
+        (
+            1 << 20,
+            true,
+            Some(r#".message != "xxx" && .message != "x""#),
+        ),
+    ];
+    let world = world(sinks);
+    let mut mixed = batch(3, 3);
+    mixed.events[1] = Event::Raw(Span::new(0, 2));
+    mixed.events[2] = Event::Raw(Span::new(0, 1));
+    let state = watch(world.intake(Stage::Delivered).deliver(mixed));
+    let (first, second) = (world.take(0).unwrap(), world.take(1).unwrap());
+    assert_eq!(first.selection(), Some(&[0][..]));
+    assert_eq!(second.selection(), Some(&[1][..]));
+    assert_eq!(
+        world.pipeline.ledger().filtered.snapshot().get("to"),
+        Some(&1)
+    );
+    world.balanced();
+    first.delivered();
+    second.delivered();
+    assert_eq!(state.get(), 1);
+}
+
+/// Random deliveries and settlements: the books balance after every single one.
+#[test]
+fn the_ledgers_balance_at_every_instant() {
+    for seed in 1..=200_u64 {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut below = move |limit: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % limit
+        };
+        let world = world(&[
+            (20_000, true, None),
+            (5_000, true, None),
+            (3_000, false, None),
+        ]);
+        let intake = world.intake(Stage::Delivered);
+        let mut held: Vec<Part> = Vec::new();
+        let settled = Rc::new(Cell::new(0));
+        let mut delivered = 0;
+        for _ in 0..300 {
+            match below(6) {
+                0 | 1 => {
+                    let count = Rc::clone(&settled);
+                    let one = intake.deliver(batch(1 + below(5) as usize, 1 + below(900) as usize));
+                    drop(one.add_both(move |_| count.set(count.get() + 1)));
+                    delivered += 1;
+                }
+                2 | 3 => held.extend(world.take(below(3) as usize)),
+                4 if !held.is_empty() => {
+                    let mut part = held.swap_remove(below(held.len() as u64) as usize);
+                    match below(4) {
+                        0 => part.dropped("test"),
+                        1 => {
+                            part.drop_some("some", 1);
+                            part.delivered();
+                        }
+                        _ => part.delivered(),
+                    }
+                }
+                _ => world.later.run(),
+            }
+            world.balanced();
+        }
+        for _ in 0..10_000 {
+            world.later.run();
+            held.extend((0..3).filter_map(|sink| world.take(sink)));
+            if held.is_empty() && world.engine.is_drained() {
+                break;
+            }
+            held.drain(..).for_each(Part::delivered);
+            world.balanced();
+        }
+        assert!(
+            world.engine.is_drained(),
+            "seed {seed}: something was left behind"
+        );
+        assert_eq!(
+            settled.get(),
+            delivered,
+            "seed {seed}: a delivery never fired"
+        );
+    }
+}

@@ -11,10 +11,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use crate::deferred::Deferred;
+use crate::deferred::{Deferred, Promise};
 use crate::event::Batch;
 use crate::time::{Duration, Scheduler};
 
+use super::blocked::BlockedWatch;
 use super::graph::{Pipeline, Plan};
 use super::memory::Memory;
 use super::part::{Delivered, Part, Stage, Ticket};
@@ -33,7 +34,8 @@ pub struct Engine {
     memory: Memory,
     scheduler: Rc<dyn Scheduler>,
     sources: RefCell<Vec<Rc<SourceState>>>,
-    ports: Vec<Rc<Port>>,
+    ports: Rc<[Rc<Port>]>,
+    drained: RefCell<Option<Promise<()>>>,
     pass_queued: Cell<bool>,
     timer_set: Cell<bool>,
 }
@@ -46,6 +48,7 @@ struct SourceState {
     batches_open: Cell<usize>,
     waiting: RefCell<VecDeque<Waiting>>,
     blocked: RefCell<Vec<Weak<IntakeState>>>,
+    watch: Rc<BlockedWatch>,
 }
 
 /// A batch that found no room.
@@ -69,11 +72,12 @@ impl Engine {
             memory,
             scheduler,
             sources: RefCell::default(),
-            ports,
+            ports: ports.into(),
+            drained: RefCell::default(),
             pass_queued: Cell::new(false),
             timer_set: Cell::new(false),
         });
-        for port in &engine.ports {
+        for port in engine.ports.iter() {
             let weak = Rc::downgrade(&engine);
             port.when_room(move || {
                 if let Some(engine) = weak.upgrade() {
@@ -99,6 +103,7 @@ impl Engine {
             batches_open: Cell::new(0),
             waiting: RefCell::default(),
             blocked: RefCell::default(),
+            watch: BlockedWatch::new(name, Rc::clone(&self.ports), Rc::clone(&self.scheduler)),
         });
         self.sources.borrow_mut().push(Rc::clone(&source));
         Outlet {
@@ -112,6 +117,27 @@ impl Engine {
         let idle = |source: &Rc<SourceState>| source.batches_open.get() == 0;
         self.sources.borrow().iter().all(idle)
             && self.ports.iter().all(|port| port.ledger().is_settled())
+    }
+
+    /// Fires when every event that came in has been settled.
+    pub fn drained(self: &Rc<Self>) -> Deferred<()> {
+        let (promise, deferred) = Deferred::new();
+        *self.drained.borrow_mut() = Some(promise);
+        self.check_drained();
+        deferred.named("drain")
+    }
+
+    /// Room given back is how the last part announces itself.
+    fn check_drained(&self) {
+        if self.drained.borrow().is_none() {
+            return;
+        }
+        if self.is_drained() {
+            let promise = self.drained.borrow_mut().take();
+            promise.map(|promise| promise.callback(()));
+        } else {
+            self.ports.iter().for_each(|port| port.want_room());
+        }
     }
 
     /// The ways into all sinks.
@@ -137,6 +163,7 @@ impl Engine {
             }
         }
         self.ports.iter().for_each(|port| port.drop_all(reason));
+        self.check_drained();
     }
 
     fn deliver(
@@ -183,6 +210,7 @@ impl Engine {
                 want_room(&head.plan);
             }
         }
+        self.check_drained();
     }
 
     /// Runs the resume calls of intakes that may read again.
@@ -198,6 +226,7 @@ impl Engine {
                 };
                 if source.may_resume(&intake) && has_memory {
                     intake.is_listed.set(false);
+                    source.watch.resumed();
                     intake.call_resume();
                 } else {
                     waits_for_memory |= !has_memory;
@@ -400,6 +429,7 @@ impl Intake {
         if !self.state.is_listed.replace(true) {
             let weak = Rc::downgrade(&self.state);
             self.outlet.source.blocked.borrow_mut().push(weak);
+            self.outlet.source.watch.blocked();
             if memory_full {
                 engine.queue_resume_pass();
             }

@@ -11,6 +11,7 @@
 //! The pipeline does no IO and knows no reactor. Components call it; it answers with Deferreds
 //! and with calls queued for the turn.
 
+mod blocked;
 pub mod component;
 pub mod condition;
 pub mod descriptor;

@@ -1,8 +1,11 @@
 //! The `marline` command: arguments in, exit code out.
 //!
-//! Nothing but the call into the library. This is the only place that ends the process, so
-//! that every destructor of the daemon has run by then.
+//! The only place that ends the process and the only one that reads its environment for the
+//! configuration; everything else is in the library.
 
-fn main() {
-    std::process::exit(0);
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let env = |name: &str| std::env::var_os(name);
+    ExitCode::from(marline::service::cli::main(std::env::args_os(), &env))
 }

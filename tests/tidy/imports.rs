@@ -28,7 +28,10 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("sources", COMPONENTS),
     ("sinks", COMPONENTS),
-    ("config", &["pipeline::descriptor", "telemetry"]),
+    (
+        "config",
+        &["pipeline::descriptor", "pipeline::options", "telemetry"],
+    ),
     ("service", &["*"]),
     ("sim", &["*"]),
 ];

@@ -1,0 +1,173 @@
+//! The descriptors of what is no component: the `[daemon]` table, a `[pipeline.NAME]` table
+//! and an entry of its `to`.
+
+use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
+use crate::pipeline::options::{Mistake, Value};
+
+/// Levels of `log.level`.
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
+/// The `[daemon]` table.
+pub static DAEMON: Descriptor = Descriptor {
+    name: "daemon",
+    summary: "settings of the whole daemon",
+    options: &[
+        Opt::new(
+            "state_dir",
+            "where the daemon keeps what must survive a restart; without it $STATE_DIRECTORY, \
+             else /var/lib/marline for root, else $XDG_STATE_HOME/marline",
+            Kind::Path,
+        ),
+        Opt::new(
+            "memory",
+            "limit of all events held in memory; \"auto\" is the smaller of 512 MiB and a \
+             quarter of the memory that the unit may use",
+            Kind::Size {
+                min: 1 << 20,
+                max: 1 << 44,
+                words: &["auto"],
+            },
+        )
+        .default("\"auto\""),
+        Opt::new(
+            "workers",
+            "number of reactors; this version runs one",
+            Kind::Count {
+                min: 1,
+                max: 1024,
+                words: &["auto"],
+            },
+        )
+        .default("1")
+        .test(one_worker),
+        Opt::new(
+            "poller",
+            "how the reactor waits for its sockets",
+            Kind::Word(&["epoll", "poll", "select"]),
+        )
+        .default("\"epoll\""),
+        Opt::new(
+            "stop_timeout",
+            "time for delivering what was received before a stop cuts off the rest",
+            Kind::DURATION,
+        )
+        .default("\"60s\""),
+        Opt::new(
+            "panic",
+            "what a bug in one component does to the rest: \"continue\" closes the component \
+             only, \"exit\" stops the daemon",
+            Kind::Word(&["continue", "exit"]),
+        )
+        .default("\"continue\""),
+        Opt::new(
+            "include",
+            "more configuration files, as paths relative to this one; `*` and `?` match within \
+             a file name",
+            Kind::TEXTS,
+        )
+        .default("[]"),
+        Opt::new(
+            "log.format",
+            "form of the daemon's own log; \"auto\" is human text on a terminal, journald's \
+             fields under systemd, and JSON otherwise",
+            Kind::Word(&["auto", "human", "journald", "json", "logfmt"]),
+        )
+        .default("\"auto\""),
+        Opt::new("log.level", "how much is logged", Kind::Word(LEVELS)).default("\"info\""),
+        Opt::new(
+            "log.levels",
+            "levels of single components by their id: `log.levels.\"source.web\" = \"debug\"`",
+            Kind::Map(&Kind::Word(LEVELS)),
+        ),
+        Opt::new("admin", "the admin socket; not in this version", OFF)
+            .default("\"off\"")
+            .test(no_admin),
+        Opt::new("metrics", "the metrics listener; not in this version", OFF)
+            .default("\"off\"")
+            .test(no_metrics),
+    ],
+    shared: &[],
+    example: "[daemon]\nstate_dir = \"/var/lib/marline\"\nstop_timeout = \"30s\"\nlog.level = \"info\"\n",
+    build: Build::Daemon,
+};
+
+const OFF: Kind = Kind::Either(&[Kind::Word(&["off"]), Kind::TEXT]);
+
+/// A `[pipeline.NAME]` table.
+pub static PIPELINE: Descriptor = Descriptor {
+    name: "pipeline",
+    summary: "steps between sources and sinks",
+    options: &[
+        Opt::new(
+            "from",
+            "the sources and pipelines it reads from, by name",
+            Kind::TEXTS,
+        )
+        .required(),
+        Opt::new(
+            "steps",
+            "what happens to the events, in this order; `marline list` names the steps",
+            Kind::List(&Kind::Any),
+        )
+        .default("[]"),
+        Opt::new(
+            "to",
+            "the sinks it writes to, by name, or as `{ sink = \"NAME\", if = 'CONDITION', \
+             required = false }`; a sink that is not required never holds up the others",
+            Kind::List(&Kind::Either(&[Kind::TEXT, Kind::Table(ROUTE)])),
+        ),
+        Opt::new(
+            "errors_to",
+            "the sink for events that a step failed on, with the reason and the original bytes; \
+             without it they go on as they were, marked",
+            Kind::TEXT,
+        ),
+    ],
+    shared: &[],
+    example: "[pipeline.main]\nfrom  = [\"in\"]\nsteps = [{ set = { site = \"lab1\" } }]\nto    = [\"out\"]\n",
+    build: Build::Pipeline,
+};
+
+/// An entry of `to` as a table.
+pub const ROUTE: &[Opt] = &[
+    Opt::new("sink", "the sink's name", Kind::TEXT).required(),
+    Opt::new(
+        "if",
+        "only events for which this VRL condition is true",
+        Kind::TEXT,
+    ),
+    Opt::new(
+        "required",
+        "whether delivery waits for this sink; \"false\" never blocks and may lose events",
+        Kind::Flag,
+    )
+    .default("true"),
+];
+
+fn one_worker(value: &Value) -> Result<(), Mistake> {
+    match value {
+        Value::Count(1) => Ok(()),
+        _ => Err(
+            Mistake::new("more than one worker is not available in this version")
+                .help("leave it out or write 1"),
+        ),
+    }
+}
+
+fn no_admin(value: &Value) -> Result<(), Mistake> {
+    off_only(value, "the admin socket")
+}
+
+fn no_metrics(value: &Value) -> Result<(), Mistake> {
+    off_only(value, "the metrics listener")
+}
+
+fn off_only(value: &Value, what: &str) -> Result<(), Mistake> {
+    match value {
+        Value::Word("off") => Ok(()),
+        _ => Err(
+            Mistake::new(format!("{what} is not available in this version"))
+                .help("leave it out or write \"off\""),
+        ),
+    }
+}

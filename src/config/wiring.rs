@@ -1,0 +1,651 @@
+//! From the document to a [`Config`]: components by their type, pipelines by the names they
+//! join.
+//!
+//! What is checked here: known types, names that exist, pipelines that reach a sink and do not
+//! feed themselves, one listener per address, one writer per file; what nothing uses is a
+//! warning.
+
+use std::sync::Arc;
+
+use super::daemon::{DAEMON, PIPELINE, ROUTE};
+use super::document::Document;
+use super::resolve::{Given, Resolver};
+use super::suggest;
+use super::tree::{Data, Entry, Node};
+use super::{Component, Config, Feed, Parts, Pipeline, Registry, Route, StepConfig, claims};
+use crate::pipeline::descriptor::{Descriptor, Kind, Opt, Role};
+use crate::pipeline::options::{Options, Place, Value};
+
+/// The key that says what a source or sink is.
+static TYPE: Opt = Opt::new(
+    "type",
+    "what it is; `marline list` names the types",
+    Kind::TEXT,
+)
+.required();
+
+/// Resolves everything in the document; none when something is wrong.
+pub fn resolve(
+    document: &Document,
+    registry: &Registry,
+    resolver: &mut Resolver<'_>,
+) -> Option<Config> {
+    let options: Vec<_> = DAEMON.all_options().collect();
+    let daemon = resolver.options("daemon", &options, &document.daemon, Place::default());
+    let sources = components(Role::Source, &document.sources, registry, resolver);
+    let sinks = components(Role::Sink, &document.sinks, registry, resolver);
+    let names = Names { document, registry };
+    let pipelines: Vec<_> = document
+        .pipelines
+        .iter()
+        .map(|entry| names.pipeline(entry, resolver))
+        .collect();
+    claims::check(&sources, &sinks, resolver);
+    names.ambiguous(resolver);
+    names.cycles(resolver);
+    names.something_to_do(resolver);
+    if resolver.findings.errors() > 0 {
+        return None;
+    }
+    let config = Config {
+        files: resolver
+            .files
+            .iter()
+            .map(|file| file.path.clone())
+            .collect(),
+        daemon: daemon?,
+        sources,
+        pipelines: pipelines.into_iter().collect::<Option<_>>()?,
+        sinks,
+    };
+    warn_of_unused(&config, resolver);
+    Some(config)
+}
+
+/// The components of a role that are right; of the others the mistakes are reported.
+fn components(
+    role: Role,
+    entries: &[Entry],
+    registry: &Registry,
+    resolver: &mut Resolver<'_>,
+) -> Vec<Component> {
+    let one = |entry: &Entry| component(role, entry, registry, resolver);
+    entries.iter().filter_map(one).collect()
+}
+
+fn component(
+    role: Role,
+    entry: &Entry,
+    registry: &Registry,
+    resolver: &mut Resolver<'_>,
+) -> Option<Component> {
+    let Data::Table(entries) = &entry.node.data else {
+        return None;
+    };
+    let known: Vec<_> = registry
+        .of(role)
+        .iter()
+        .map(|descriptor| descriptor.name)
+        .collect();
+    let Some(of_type) = entries.iter().find(|entry| entry.key == "type") else {
+        missing_type(role, entry, entries, &known, resolver);
+        return None;
+    };
+    let Data::Text(name) = &of_type.node.data else {
+        resolver.options("", &[&TYPE], std::slice::from_ref(of_type), entry.key_place);
+        return None;
+    };
+    let Some(descriptor) = registry.of(role).iter().find(|d| d.name == name) else {
+        let word = role.word();
+        let mistake =
+            crate::pipeline::options::Mistake::new(format!("unknown {word} type `{name}`"))
+                .at(0, name.len())
+                .help(suggest::help(name, word, &known));
+        resolver.mistake(of_type.node.place, &mistake);
+        return None;
+    };
+    let mut declared: Vec<&'static Opt> = vec![&TYPE];
+    declared.extend(descriptor.all_options());
+    let owner = format!("{}.{}", role.word(), entry.key);
+    let options = resolver.options(&owner, &declared, entries, entry.key_place)?;
+    Some(Component {
+        name: entry.key.as_str().into(),
+        descriptor,
+        options,
+        place: entry.key_place,
+    })
+}
+
+fn missing_type(
+    role: Role,
+    entry: &Entry,
+    entries: &[Entry],
+    known: &[&str],
+    resolver: &mut Resolver<'_>,
+) {
+    let near = entries
+        .iter()
+        .find(|entry| suggest::nearest(&entry.key, ["type"]).is_some());
+    if let Some(near) = near {
+        let message = format!("unknown key `{}`", near.key);
+        resolver
+            .findings
+            .error(near.key_place, message)
+            .help("did you mean `type`?");
+        return;
+    }
+    let word = role.word();
+    let message = format!("{word} `{}` has no `type`", entry.key);
+    let help = format!("known {word}s: {}", known.join(", "));
+    resolver
+        .findings
+        .error(entry.key_place, message)
+        .help(help)
+        .may_follow();
+}
+
+/// What the names in `from`, `to` and `errors_to` may mean.
+struct Names<'a> {
+    document: &'a Document,
+    registry: &'a Registry,
+}
+
+impl Names<'_> {
+    fn pipeline(&self, entry: &Entry, resolver: &mut Resolver<'_>) -> Option<Pipeline> {
+        let Data::Table(entries) = &entry.node.data else {
+            return None;
+        };
+        let before = resolver.findings.errors();
+        let declared: Vec<_> = PIPELINE.all_options().collect();
+        let given = resolver.keys(&declared, entries);
+        let find = |name: &str| given.iter().find(|given| given.opt.name == name);
+        let from = self.from(entry, find("from"), resolver);
+        let steps = self.steps(&entry.key, find("steps"), resolver);
+        let to = self.to(entry, find("to"), resolver);
+        let errors_to = find("errors_to").and_then(|given| self.sink_name(given.node, resolver));
+        (resolver.findings.errors() == before).then(|| Pipeline {
+            name: entry.key.as_str().into(),
+            from,
+            steps,
+            to,
+            errors_to,
+        })
+    }
+
+    fn from(
+        &self,
+        entry: &Entry,
+        given: Option<&Given<'_>>,
+        resolver: &mut Resolver<'_>,
+    ) -> Vec<Feed> {
+        let Some(given) = given else {
+            let message = format!("pipeline `{}` reads from nothing", entry.key);
+            let help = "`from = [\"SOURCE\"]` is missing";
+            resolver
+                .findings
+                .error(entry.key_place, message)
+                .help(help)
+                .may_follow();
+            return Vec::new();
+        };
+        let names = names(given, resolver);
+        if names.is_empty() && matches!(&given.node.data, Data::List(items) if items.is_empty()) {
+            let message = format!("pipeline `{}` reads from nothing", entry.key);
+            resolver
+                .findings
+                .error(given.node.place, message)
+                .help("name a source");
+        }
+        let mut feeds: Vec<Feed> = Vec::new();
+        for (name, place) in names {
+            let Some(feed) = self.feed(&name, place, resolver) else {
+                continue;
+            };
+            if feeds.contains(&feed) {
+                resolver
+                    .findings
+                    .error(inside(place), format!("`{name}` is named twice"));
+                continue;
+            }
+            feeds.push(feed);
+        }
+        feeds
+    }
+
+    fn feed(&self, name: &str, place: Place, resolver: &mut Resolver<'_>) -> Option<Feed> {
+        let is = |entries: &[Entry]| entries.iter().any(|entry| entry.key == name);
+        if is(&self.document.sources) {
+            return Some(Feed::Source(name.into()));
+        }
+        if is(&self.document.pipelines) {
+            return Some(Feed::Pipeline(name.into()));
+        }
+        let known: Vec<_> = keys(&self.document.sources)
+            .chain(keys(&self.document.pipelines))
+            .collect();
+        let message = format!("there is no source or pipeline `{name}`");
+        let help = suggest::help(name, "source", &known);
+        resolver
+            .findings
+            .error(inside(place), message)
+            .help(help)
+            .may_follow();
+        None
+    }
+
+    fn to(
+        &self,
+        entry: &Entry,
+        given: Option<&Given<'_>>,
+        resolver: &mut Resolver<'_>,
+    ) -> Vec<Route> {
+        let Some(given) = given else {
+            if !self.is_read(&entry.key) {
+                let message = format!("pipeline `{}` writes to nothing", entry.key);
+                let help = "`to = [\"SINK\"]` is missing";
+                resolver
+                    .findings
+                    .error(entry.key_place, message)
+                    .help(help)
+                    .may_follow();
+            }
+            return Vec::new();
+        };
+        let Data::List(items) = &given.node.data else {
+            resolver.options("", &[given.opt], &[as_entry(given)], given.key);
+            return Vec::new();
+        };
+        if items.is_empty() && !self.is_read(&entry.key) {
+            let message = format!("pipeline `{}` writes to nothing", entry.key);
+            resolver
+                .findings
+                .error(given.node.place, message)
+                .help("name a sink");
+        }
+        let mut routes: Vec<Route> = Vec::new();
+        for item in items {
+            let Some(route) = self.route(item, resolver) else {
+                continue;
+            };
+            if let Some(first) = routes.iter().find(|known| known.sink == route.sink) {
+                let message = format!("`{}` is named twice in `to`", route.sink);
+                let finding = resolver.findings.error(route.place, message);
+                finding.also(first.place, "first named here");
+                finding.help("join the conditions with `||`");
+                continue;
+            }
+            routes.push(route);
+        }
+        routes
+    }
+
+    /// Whether another pipeline names it in its `from`.
+    fn is_read(&self, name: &str) -> bool {
+        let readers = self.document.pipelines.iter();
+        readers.flat_map(feeds_of).any(|(feed, _)| feed == name)
+    }
+
+    fn route(&self, node: &Node, resolver: &mut Resolver<'_>) -> Option<Route> {
+        let Data::Table(entries) = &node.data else {
+            let sink = self.sink_name(node, resolver)?;
+            let place = inside(node.place);
+            return Some(Route {
+                sink,
+                condition: None,
+                required: true,
+                place,
+            });
+        };
+        let declared: Vec<&'static Opt> = ROUTE.iter().collect();
+        let options = resolver.options("route", &declared, entries, node.place)?;
+        let named = entries.iter().find(|entry| entry.key == "sink")?;
+        let sink = self.sink_name(&named.node, resolver)?;
+        let condition = options.maybe_text("if").map(str::to_owned);
+        if let Some(text) = &condition
+            && let Err(mistake) = (self.registry.condition)(text)
+        {
+            let place = options.place_of("if").unwrap_or(node.place);
+            resolver.mistake(place, &mistake);
+            return None;
+        }
+        let place = inside(named.node.place);
+        Some(Route {
+            sink,
+            condition,
+            required: options.flag("required"),
+            place,
+        })
+    }
+
+    fn sink_name(&self, node: &Node, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
+        let Data::Text(name) = &node.data else {
+            let found = node.data.found(resolver.files.text(node.place));
+            let message = format!("expected the name of a sink, found {found}");
+            resolver.findings.error(node.place, message);
+            return None;
+        };
+        if self.document.sinks.iter().any(|entry| entry.key == *name) {
+            return Some(name.as_str().into());
+        }
+        let known: Vec<_> = keys(&self.document.sinks).collect();
+        let is_pipeline = self
+            .document
+            .pipelines
+            .iter()
+            .any(|entry| entry.key == *name);
+        let help = if is_pipeline {
+            format!("`{name}` is a pipeline: let its `from` name this one instead")
+        } else {
+            suggest::help(name, "sink", &known)
+        };
+        let message = format!("there is no sink `{name}`");
+        resolver
+            .findings
+            .error(inside(node.place), message)
+            .help(help)
+            .may_follow();
+        None
+    }
+
+    fn steps(
+        &self,
+        pipeline: &str,
+        given: Option<&Given<'_>>,
+        resolver: &mut Resolver<'_>,
+    ) -> Vec<StepConfig> {
+        let Some(given) = given else {
+            return Vec::new();
+        };
+        let Data::List(items) = &given.node.data else {
+            resolver.options("", &[given.opt], &[as_entry(given)], given.key);
+            return Vec::new();
+        };
+        let numbered = items.iter().enumerate();
+        let one = |(index, node): (usize, &Node)| self.step(pipeline, index + 1, node, resolver);
+        numbered.filter_map(one).collect()
+    }
+
+    fn step(
+        &self,
+        pipeline: &str,
+        position: usize,
+        node: &Node,
+        resolver: &mut Resolver<'_>,
+    ) -> Option<StepConfig> {
+        let entry = single_key(node, resolver)?;
+        let known: Vec<_> = self.registry.steps.iter().map(|step| step.name).collect();
+        let Some(descriptor) = self
+            .registry
+            .steps
+            .iter()
+            .find(|step| step.name == entry.key)
+        else {
+            let message = format!("unknown step `{}`", entry.key);
+            let help = suggest::help(&entry.key, "step", &known);
+            resolver.findings.error(entry.key_place, message).help(help);
+            return None;
+        };
+        let label = format!("{pipeline}.{position}:{}", descriptor.name);
+        let options = step_options(descriptor, &label, entry, resolver)?;
+        Some(StepConfig {
+            label: label.into(),
+            descriptor,
+            options,
+            place: entry.key_place,
+        })
+    }
+
+    /// A name that is a source and a pipeline could mean either in `from`.
+    fn ambiguous(&self, resolver: &mut Resolver<'_>) {
+        for pipeline in &self.document.pipelines {
+            let source = self
+                .document
+                .sources
+                .iter()
+                .find(|source| source.key == pipeline.key);
+            if let Some(source) = source {
+                let message = format!("`{}` is a source and a pipeline", pipeline.key);
+                let finding = resolver.findings.error(pipeline.key_place, message);
+                finding
+                    .also(source.key_place, "the source")
+                    .help("give one of them another name");
+            }
+        }
+    }
+
+    /// Pipelines that feed themselves. Each cycle is reported once, at the name that closes it.
+    fn cycles(&self, resolver: &mut Resolver<'_>) {
+        let mut search = CycleSearch {
+            names: self,
+            done: Vec::new(),
+            path: Vec::new(),
+            resolver,
+        };
+        for pipeline in &self.document.pipelines {
+            search.visit(pipeline);
+        }
+    }
+
+    fn something_to_do(&self, resolver: &mut Resolver<'_>) {
+        if resolver.findings.errors() > 0 || !self.document.pipelines.is_empty() {
+            return;
+        }
+        let message = "there is nothing to do: no [pipeline.NAME] joins a source to a sink";
+        let finding = resolver.findings.error(Place::default(), message);
+        finding.help("config/marline.toml and `marline explain pipeline` show one");
+    }
+}
+
+/// Depth-first search along `from`.
+struct CycleSearch<'s, 'd, 'r> {
+    names: &'s Names<'d>,
+    done: Vec<&'d str>,
+    /// The pipelines from the start of the search to the one that is visited.
+    path: Vec<&'d str>,
+    resolver: &'s mut Resolver<'r>,
+}
+
+impl<'d> CycleSearch<'_, 'd, '_> {
+    fn visit(&mut self, pipeline: &'d Entry) {
+        if self.done.contains(&pipeline.key.as_str()) {
+            return;
+        }
+        self.path.push(&pipeline.key);
+        for (feed, place) in feeds_of(pipeline) {
+            if let Some(start) = self.path.iter().position(|name| *name == feed) {
+                self.report(start, place);
+                continue;
+            }
+            if let Some(next) = self.names.document.pipelines.iter().find(|p| p.key == feed) {
+                self.visit(next);
+            }
+        }
+        self.path.pop();
+        self.done.push(&pipeline.key);
+    }
+
+    /// The path runs against the flow: each entry reads from the one behind it.
+    fn report(&mut self, start: usize, place: Place) {
+        let mut flow: Vec<_> = self.path[start..].iter().rev().copied().collect();
+        let message = match flow.as_slice() {
+            [only] => format!("pipeline `{only}` reads from itself"),
+            _ => {
+                flow.insert(0, self.path[start]);
+                format!(
+                    "the pipelines feed each other in a cycle: {}",
+                    flow.join(" -> ")
+                )
+            }
+        };
+        let finding = self.resolver.findings.error(inside(place), message);
+        finding.help("take this name out");
+    }
+}
+
+/// The strings in a pipeline's `from`, with their places.
+fn feeds_of(pipeline: &Entry) -> impl Iterator<Item = (&str, Place)> {
+    let entries = match &pipeline.node.data {
+        Data::Table(entries) => entries.as_slice(),
+        _ => &[],
+    };
+    let from = entries.iter().find(|entry| entry.key == "from");
+    let items = match from.map(|entry| &entry.node.data) {
+        Some(Data::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    items.iter().filter_map(|item| match &item.data {
+        Data::Text(name) => Some((name.as_str(), item.place)),
+        _ => None,
+    })
+}
+
+fn keys(entries: &[Entry]) -> impl Iterator<Item = &str> {
+    entries.iter().map(|entry| entry.key.as_str())
+}
+
+/// The texts of a list with their places; something else is reported.
+fn names(given: &Given<'_>, resolver: &mut Resolver<'_>) -> Vec<(String, Place)> {
+    let entry = as_entry(given);
+    let Some(options) = resolver.options("", &[given.opt], &[entry], given.key) else {
+        return Vec::new();
+    };
+    let items = options.list(given.opt.name).iter();
+    items
+        .filter_map(|item| Some((item.as_text()?.to_owned(), item.place)))
+        .collect()
+}
+
+/// A given option as an entry of its own, for resolving it alone.
+fn as_entry(given: &Given<'_>) -> Entry {
+    Entry {
+        key: given.opt.name.into(),
+        key_place: given.key,
+        node: given.node.clone(),
+    }
+}
+
+/// The part of a string's place that is within the quotes.
+fn inside(place: Place) -> Place {
+    match place.end - place.start {
+        0..=2 => place,
+        _ => Place {
+            start: place.start + 1,
+            end: place.end - 1,
+            ..place
+        },
+    }
+}
+
+/// The one key of a step.
+fn single_key<'n>(node: &'n Node, resolver: &mut Resolver<'_>) -> Option<&'n Entry> {
+    let Data::Table(entries) = &node.data else {
+        let found = node.data.found(resolver.files.text(node.place));
+        let message = format!("expected a step like {{ drop_if = '…' }}, found {found}");
+        resolver.findings.error(node.place, message);
+        return None;
+    };
+    match entries.as_slice() {
+        [only] => Some(only),
+        [] => {
+            let message = "expected a step like { drop_if = '…' }, found an empty table";
+            resolver.findings.error(node.place, message);
+            None
+        }
+        [first, second, ..] => {
+            let message = format!("a step is one key, `{}` is a second", second.key);
+            let help = format!("write {{ {} = … }}, {{ {} = … }}", first.key, second.key);
+            resolver
+                .findings
+                .error(second.key_place, message)
+                .help(help);
+            None
+        }
+    }
+}
+
+fn step_options(
+    descriptor: &'static Descriptor,
+    label: &str,
+    entry: &Entry,
+    resolver: &mut Resolver<'_>,
+) -> Option<Options> {
+    if descriptor.takes_plain_value() {
+        return resolver.plain_value(label, &descriptor.options[0], &entry.node);
+    }
+    let Data::Table(entries) = &entry.node.data else {
+        let found = entry.node.data.found(resolver.files.text(entry.node.place));
+        let names: Vec<_> = descriptor.all_options().map(|opt| opt.name).collect();
+        let message = format!("expected a table of options, found {found}");
+        let help = format!("options of `{}`: {}", descriptor.name, names.join(", "));
+        resolver
+            .findings
+            .error(entry.node.place, message)
+            .help(help);
+        return None;
+    };
+    let declared: Vec<_> = descriptor.all_options().collect();
+    resolver.options(label, &declared, entries, entry.key_place)
+}
+
+fn warn_of_unused(config: &Config, resolver: &mut Resolver<'_>) {
+    for source in &config.sources {
+        let feed = Feed::Source(source.name.clone());
+        if !config
+            .pipelines
+            .iter()
+            .any(|pipeline| pipeline.from.contains(&feed))
+        {
+            let message = format!("source `{}` is not used", source.name);
+            let finding = resolver.findings.warning(source.place, message);
+            finding.help("no pipeline names it in `from`: it will not be started");
+        }
+    }
+    for sink in &config.sinks {
+        let writes = |pipeline: &Pipeline| {
+            pipeline.to.iter().any(|route| route.sink == sink.name)
+                || pipeline.errors_to.as_ref() == Some(&sink.name)
+        };
+        if !config.pipelines.iter().any(writes) {
+            let message = format!("sink `{}` is not used", sink.name);
+            let finding = resolver.findings.warning(sink.place, message);
+            finding.help("no pipeline names it in `to`");
+        }
+    }
+}
+
+/// Warns where `encode = "raw"` hides what the steps before it changed.
+pub fn warn_of_lost_changes(config: &Config, parts: &Parts, resolver: &mut Resolver<'_>) {
+    for (pipeline, steps) in config.pipelines.iter().zip(&parts.steps) {
+        let Some(at) = steps.iter().position(|step| step.changes_events()) else {
+            continue;
+        };
+        for route in &pipeline.to {
+            let sink = config.sinks.iter().find(|sink| sink.name == route.sink);
+            let Some(sink) = sink.filter(|sink| writes_raw(&sink.options)) else {
+                continue;
+            };
+            let step = &pipeline.steps[at];
+            let message = format!(
+                "`{}` changes events, but sink `{}` writes the original bytes",
+                step.label, sink.name
+            );
+            let place = sink.options.place_of("encode").unwrap_or(sink.place);
+            let finding = resolver.findings.warning(inside(place), message);
+            finding
+                .also(step.place, "this step")
+                .help("use another `encode`, as \"json\"");
+        }
+    }
+}
+
+fn writes_raw(options: &Options) -> bool {
+    let encode = options
+        .settings()
+        .iter()
+        .find(|setting| setting.opt.name == "encode");
+    let value = encode.and_then(|setting| setting.value.as_ref());
+    matches!(
+        value.map(|located| &located.value),
+        Some(Value::Word("raw"))
+    )
+}

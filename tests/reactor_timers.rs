@@ -302,7 +302,9 @@ mod sim_clock {
         let log = Log::default();
         for at in [9_000, 1_000] {
             let log = log.clone();
-            let _ = world.handle.call_later(ms(at), move |h| log.add(millis(h.now()).to_string()));
+            let _ = world
+                .handle
+                .call_later(ms(at), move |h| log.add(millis(h.now()).to_string()));
         }
         world.run_for(ms(10_000));
         log.expect(&["1000", "9000"]);

@@ -171,7 +171,8 @@ impl Handle {
         let result = catch_unwind(AssertUnwindSafe(|| call(self)));
         core.depth.set(0);
         let now = self.fresh();
-        core.watch.dispatched(place, now.since(began), now, &core.options);
+        core.watch
+            .dispatched(place, now.since(began), now, &core.options);
         result.map_err(|payload| self.panicked(place, &*payload))
     }
 
@@ -182,7 +183,10 @@ impl Handle {
         if self.core.options.panic == PanicPolicy::Exit {
             self.stop(Exit::Panicked);
         }
-        Failure::new(Panicked { message, place: place.at })
+        Failure::new(Panicked {
+            message,
+            place: place.at,
+        })
     }
 
     /// Runs the calls that waited for the first turn.
@@ -199,7 +203,13 @@ impl Handle {
         self.fresh();
         while let Some((call, at)) = self.take_start_call() {
             // Logged by `enter`; the others are called all the same.
-            let _ = self.enter(Place { kind: "start call", at }, call);
+            let _ = self.enter(
+                Place {
+                    kind: "start call",
+                    at,
+                },
+                call,
+            );
         }
         Ok(())
     }
@@ -215,10 +225,17 @@ impl Handle {
         for notice in batch.drain(..) {
             // Logged by `enter`.
             let _ = match notice {
-                Notice::Call(call, at) => self.enter(Place { kind: "notification", at }, call),
-                Notice::Lost(handler, reason, at) => {
-                    self.enter(Place { kind: "lost", at }, |reactor| handler.lost(reason, reactor))
-                }
+                Notice::Call(call, at) => self.enter(
+                    Place {
+                        kind: "notification",
+                        at,
+                    },
+                    call,
+                ),
+                Notice::Lost(handler, reason, at) => self
+                    .enter(Place { kind: "lost", at }, |reactor| {
+                        handler.lost(reason, reactor)
+                    }),
             };
         }
         let mut queued = self.core.notices.borrow_mut();

@@ -12,12 +12,15 @@
 //! - An idle reactor makes no system call: it waits for an edge, a deadline or its waker.
 //! - A panic or an error ends what it belongs to (a source, a call), never the loop.
 
+mod cooperate;
 mod core;
 mod handle;
 mod jobs;
+mod periodic;
 pub mod poller;
 mod ready;
 mod remote;
+mod run_main;
 mod signal;
 mod source;
 mod task;
@@ -35,10 +38,13 @@ use std::time::Duration;
 
 use crate::time::{Clock, SystemClock};
 
+pub use self::cooperate::{CooperativeTask, Cooperator, Step, TaskError};
 pub use self::core::{Exit, Options, PanicPolicy};
 pub use self::handle::Handle;
+pub use self::periodic::{AlreadyRunning, Periodic};
 pub use self::poller::{Direction, Pollable, Poller, PollerKind, Readiness, Wake};
 pub use self::remote::{CallerIsReactor, Closed, Remote};
+pub use self::run_main::ExitWith;
 pub use self::signal::{Signal, SignalWatch};
 pub use self::source::{Handler, Progress};
 pub use self::timer::{PendingTimer, Timer, TimerGuard};
@@ -215,7 +221,10 @@ impl fmt::Display for ReactorError {
             ReactorError::AlreadyHere => f.write_str("this thread has a reactor already"),
             ReactorError::Ended => f.write_str("the reactor has ended; make a new one"),
             ReactorError::Poller(error) => {
-                write!(f, "the poller failed {POLL_ERRORS_MAX} times in a row: {error}")
+                write!(
+                    f,
+                    "the poller failed {POLL_ERRORS_MAX} times in a row: {error}"
+                )
             }
             ReactorError::Signals(error) => write!(f, "cannot receive signals: {error}"),
         }

@@ -126,7 +126,9 @@ impl Remote {
             }));
         })
         .map_err(Failure::new)?;
-        receiver.recv().unwrap_or_else(|_| Err(Failure::new(Closed)))
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(Failure::new(Closed)))
     }
 
     fn queue_call(&self, call: RemoteCall) -> Result<(), Closed> {
@@ -206,7 +208,13 @@ impl Handle {
         let mut batch = self.core.inbox.take();
         for RemoteCall { call, at } in batch.drain(..) {
             // Logged by `enter`.
-            let _ = self.enter(Place { kind: "remote call", at }, call);
+            let _ = self.enter(
+                Place {
+                    kind: "remote call",
+                    at,
+                },
+                call,
+            );
         }
         if batch.capacity() > 0 {
             self.core.inbox.give_back(batch);

@@ -141,7 +141,8 @@ impl Handle {
                 reactor.hasten();
             }
         };
-        self.watch_signals(&[Signal::Term, Signal::Int], stop).map(drop)
+        self.watch_signals(&[Signal::Term, Signal::Int], stop)
+            .map(drop)
     }
 }
 

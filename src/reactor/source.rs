@@ -397,7 +397,10 @@ impl Handle {
 
     fn check_output(&self, token: Token, handler: &dyn Handler) {
         let mut sources = self.core.sources.borrow_mut();
-        let keeps = sources.slab.get_mut(token).is_some_and(|it| it.interest.write);
+        let keeps = sources
+            .slab
+            .get_mut(token)
+            .is_some_and(|it| it.interest.write);
         drop(sources);
         debug_assert!(
             !keeps || handler.has_output(),

@@ -34,7 +34,13 @@ impl Handle {
         if deferred::has_woken() {
             let at = Location::caller();
             // Their panics are theirs: the Deferreds fail.
-            let _ = self.enter(Place { kind: "futures", at }, |_| deferred::run_woken());
+            let _ = self.enter(
+                Place {
+                    kind: "futures",
+                    at,
+                },
+                |_| deferred::run_woken(),
+            );
         }
     }
 

@@ -5,13 +5,16 @@
 //! timer made by a timer's call waits for a later turn, so a chain of zero delays cannot keep
 //! the sources from being served.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::panic::Location;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::core::Place;
 use super::handle::Handle;
 use super::token::Token;
+use crate::deferred::{Deferred, Link};
 use crate::time::{Cancel, Instant, Timers};
 
 /// What the queue holds: the call and where it was asked for.
@@ -78,7 +81,9 @@ impl Timer {
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").field("deadline", &self.deadline()).finish()
+        f.debug_struct("Timer")
+            .field("deadline", &self.deadline())
+            .finish()
     }
 }
 
@@ -130,6 +135,29 @@ impl Handle {
             reactor: self.clone(),
             token,
         }
+    }
+
+    /// Runs `call` once, `delay` from now; the Deferred gets what it returns. Cancelling the
+    /// Deferred cancels the timer, or what `call` returned.
+    #[track_caller]
+    pub fn defer_later<L: Link + 'static>(
+        &self,
+        delay: Duration,
+        call: impl FnOnce(&Handle) -> L + 'static,
+    ) -> Deferred<L::Out> {
+        let slot = Rc::new(RefCell::new(None::<Timer>));
+        let timer = slot.clone();
+        let (promise, deferred) = Deferred::<()>::with_canceller(move |_| {
+            if let Some(timer) = timer.take() {
+                timer.cancel();
+            }
+        });
+        let timer = self.call_later(delay, move |_| {
+            promise.callback(());
+        });
+        slot.replace(Some(timer));
+        let reactor = self.clone();
+        deferred.add_callback(move |()| call(&reactor))
     }
 
     /// All timers that are still to fire, by deadline.

@@ -165,7 +165,8 @@ impl<T> TimerQueue<T> {
 
     /// Gives back the entries that [`pop_due`](Self::pop_due) set aside.
     pub(crate) fn put_back(&mut self, newer: &mut Vec<Postponed>) {
-        self.heap.extend(newer.drain(..).map(|postponed| postponed.0));
+        self.heap
+            .extend(newer.drain(..).map(|postponed| postponed.0));
     }
 
     /// Tokens, deadlines and values of all pending timers, unordered.

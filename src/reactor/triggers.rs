@@ -105,7 +105,11 @@ impl Handle {
         shutdown.next_id += 1;
         if shutdown.is_over(phase) || self.has_ended() {
             drop(shutdown);
-            tracing::warn!(label, ?phase, "a shutdown trigger was added after its phase");
+            tracing::warn!(
+                label,
+                ?phase,
+                "a shutdown trigger was added after its phase"
+            );
             return id;
         }
         shutdown.has_news |= self.core.life.get() == Life::Stopping;
@@ -176,7 +180,10 @@ impl Handle {
         match (self.core.life.get(), stage) {
             (Life::Running, _) if self.stopping().is_some() => {
                 self.core.life.set(Life::Stopping);
-                self.begin(Stage::Triggers(Phase::Before), self.core.options.drain_timeout);
+                self.begin(
+                    Stage::Triggers(Phase::Before),
+                    self.core.options.drain_timeout,
+                );
             }
             (Life::Stopping, Stage::Triggers(phase)) => self.finish_phase(phase),
             (Life::Stopping, Stage::Jobs) => self.finish_jobs(),
@@ -238,10 +245,19 @@ impl Handle {
     }
 
     fn call_trigger(&self, trigger: Trigger) {
-        let Trigger { id, label, call, at, .. } = trigger;
+        let Trigger {
+            id,
+            label,
+            call,
+            at,
+            ..
+        } = trigger;
         let waiting = (id, label.clone());
         self.core.shutdown.borrow_mut().waiting.push(waiting);
-        let place = Place { kind: "shutdown trigger", at };
+        let place = Place {
+            kind: "shutdown trigger",
+            at,
+        };
         let reactor = self.clone();
         let called = self.enter(place, |handle| {
             let done = call(handle);
@@ -266,7 +282,11 @@ impl Handle {
     fn name_stuck(&self, phase: Phase) {
         let stuck = std::mem::take(&mut self.core.shutdown.borrow_mut().waiting);
         for (_, label) in stuck {
-            tracing::error!(label, ?phase, "a shutdown trigger is stuck; going on without it");
+            tracing::error!(
+                label,
+                ?phase,
+                "a shutdown trigger is stuck; going on without it"
+            );
         }
     }
 

@@ -34,7 +34,10 @@ impl fmt::Display for Livelock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.since(Instant::ZERO);
         let turns = self.turns;
-        write!(f, "livelock: {turns} turns at {at:?} and there is still something to do")
+        write!(
+            f,
+            "livelock: {turns} turns at {at:?} and there is still something to do"
+        )
     }
 }
 

@@ -172,7 +172,10 @@ impl SimWake {
     fn block(&self) {
         let mut woken = self.lock();
         while !std::mem::take(&mut *woken) {
-            woken = self.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
+            woken = self
+                .changed
+                .wait(woken)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

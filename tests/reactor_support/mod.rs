@@ -172,7 +172,10 @@ impl World {
         let (first, second) = UnixStream::pair().unwrap();
         first.set_nonblocking(true).unwrap();
         second.set_nonblocking(true).unwrap();
-        (Stream::Real(Rc::new(first.into())), Stream::Real(Rc::new(second.into())))
+        (
+            Stream::Real(Rc::new(first.into())),
+            Stream::Real(Rc::new(second.into())),
+        )
     }
 }
 
@@ -204,9 +207,11 @@ impl Stream {
 
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Real(fd) => {
-                Ok(rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL)?)
-            }
+            Stream::Real(fd) => Ok(rustix::net::send(
+                fd,
+                bytes,
+                rustix::net::SendFlags::NOSIGNAL,
+            )?),
             Stream::Sim(stream) => stream.write(bytes),
         }
     }

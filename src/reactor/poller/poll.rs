@@ -55,7 +55,11 @@ impl Poller for PollPoller {
         if !flags[0].is_empty() {
             self.waker.quiet();
         }
-        let asked = self.watched.entries.iter_mut().filter(|it| it.read || it.write);
+        let asked = self
+            .watched
+            .entries
+            .iter_mut()
+            .filter(|it| it.read || it.write);
         for (watched, flags) in asked.zip(&flags[1..]) {
             if flags.is_empty() {
                 continue;

@@ -74,7 +74,12 @@ impl Poller for SelectPoller {
             .watched
             .entries
             .iter()
-            .map(|it| (reads.contains(it.fd.as_fd()), writes.contains(it.fd.as_fd())))
+            .map(|it| {
+                (
+                    reads.contains(it.fd.as_fd()),
+                    writes.contains(it.fd.as_fd()),
+                )
+            })
             .collect();
         if woken {
             self.waker.quiet();

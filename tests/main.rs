@@ -7,5 +7,7 @@ mod deferred;
 mod listing;
 mod pipeline_delivery;
 mod protocol;
+mod reactor_support;
+mod reactor_timers;
 mod skips;
 mod systemd_units;

@@ -1,5 +1,6 @@
 //! The descriptors of what is no component: the `[daemon]` table, a `[pipeline.NAME]` table
-//! and an entry of its `to`.
+//! and an entry of its `to`. Options that wait for a later version are declared, and refuse
+//! every value but the one that changes nothing.
 
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::options::{Mistake, Value};
@@ -87,7 +88,8 @@ pub static DAEMON: Descriptor = Descriptor {
             .test(no_metrics),
     ],
     shared: &[],
-    example: "[daemon]\nstate_dir = \"/var/lib/marline\"\nstop_timeout = \"30s\"\nlog.level = \"info\"\n",
+    example: "[daemon]\nstate_dir = \"/var/lib/marline\"\nstop_timeout = \"30s\"\n\
+              log.level = \"info\"\n",
     build: Build::Daemon,
 };
 
@@ -124,7 +126,8 @@ pub static PIPELINE: Descriptor = Descriptor {
         ),
     ],
     shared: &[],
-    example: "[pipeline.main]\nfrom  = [\"in\"]\nsteps = [{ set = { site = \"lab1\" } }]\nto    = [\"out\"]\n",
+    example: "[pipeline.main]\nfrom  = [\"in\"]\nsteps = [{ set = { site = \"lab1\" } }]\n\
+              to    = [\"out\"]\n",
     build: Build::Pipeline,
 };
 

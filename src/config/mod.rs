@@ -37,10 +37,8 @@ pub use daemon::{DAEMON, PIPELINE};
 pub use resolve::Purpose;
 pub use secret::Environment;
 
-use crate::pipeline::component::{Sink, Source};
-use crate::pipeline::descriptor::{Build, Check, Descriptor, Role};
+use crate::pipeline::descriptor::{AnySink, AnySource, AnyStep, Build, Check, Descriptor, Role};
 use crate::pipeline::options::{Mistake, Options, Place};
-use crate::pipeline::step::Step;
 use files::{File, Files};
 use findings::Findings;
 
@@ -165,11 +163,11 @@ pub struct Route {
 /// The components of a configuration, in its order: one set for one reactor.
 pub struct Parts {
     /// As [`Config::sources`].
-    pub sources: Vec<Box<dyn Source>>,
+    pub sources: Vec<AnySource>,
     /// As [`Config::pipelines`], and in each as [`Pipeline::steps`].
-    pub steps: Vec<Vec<Box<dyn Step>>>,
+    pub steps: Vec<Vec<AnyStep>>,
     /// As [`Config::sinks`].
-    pub sinks: Vec<Box<dyn Sink>>,
+    pub sinks: Vec<AnySink>,
 }
 
 /// What came of loading.

@@ -50,67 +50,88 @@ fn is_key(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().all(plain)
 }
 
+/// Beginning of the parser's message, our message, our help.
+const KNOWN: &[(&str, &str, &str)] = &[
+    (
+        "unclosed table",
+        "this table header is not closed",
+        "`]` is missing here",
+    ),
+    (
+        "unclosed array",
+        "this list is not closed",
+        "`]` is missing here",
+    ),
+    (
+        "unclosed inline table",
+        "this table is not closed",
+        "`}` is missing here",
+    ),
+    (
+        "invalid basic string, expected `\"`",
+        "this string is not closed",
+        "`\"` is missing here",
+    ),
+    (
+        "invalid literal string, expected `'`",
+        "this string is not closed",
+        "`'` is missing here",
+    ),
+    (
+        "key with no value",
+        "a key without a value",
+        "`= VALUE` is missing here",
+    ),
+    (
+        "missing escaped value",
+        "this escape is unknown",
+        "write `\\\\` for a backslash, or put the text into single quotes",
+    ),
+    (
+        "missing comma",
+        "a comma is missing here",
+        "entries of a list are separated by `,`",
+    ),
+];
+
 fn one(text: &str, error: &SyntaxError) -> Explained {
-    let (start, end) = error.span;
-    let found = text.get(start..end).unwrap_or_default();
-    let line_end = text[start..].find('\n').map_or(text.len(), |n| start + n);
-    let rest = text[start..line_end].trim();
-    let message = error.message.as_str();
-    let (message, help): (String, Option<String>) = match message {
-        m if m.starts_with("string values must be quoted") && found.is_empty() => {
-            ("a value is missing after `=`".into(), None)
-        }
-        m if m.starts_with("string values must be quoted") => (
-            "a string needs quotes".into(),
-            Some(format!("write \"{found}\"")),
-        ),
-        m if m.starts_with("missing comma") && never_closed(text, start) => (
-            "this list is not closed".into(),
-            Some("`]` is missing here".into()),
-        ),
-        m if m.starts_with("missing comma") => (
-            "a comma is missing here".into(),
-            Some("entries of a list are separated by `,`".into()),
-        ),
-        m if m.starts_with("unclosed table") => (
-            "this table header is not closed".into(),
-            Some("`]` is missing here".into()),
-        ),
-        m if m.starts_with("unclosed array") => (
-            "this list is not closed".into(),
-            Some("`]` is missing here".into()),
-        ),
-        m if m.starts_with("unclosed inline table") => (
-            "this table is not closed".into(),
-            Some("`}` is missing here".into()),
-        ),
-        m if m.starts_with("invalid basic string, expected `\"`")
-            || m.starts_with("invalid literal string, expected `'`") =>
-        {
-            let quote = if m.contains("basic") { '"' } else { '\'' };
-            (
-                "this string is not closed".into(),
-                Some(format!("`{quote}` is missing here")),
-            )
-        }
-        m if m.starts_with("key with no value") => (
-            "a key without a value".into(),
-            Some("`= VALUE` is missing here".into()),
-        ),
-        m if m.starts_with("missing escaped value") => (
-            "this escape is unknown".into(),
-            Some("write `\\\\` for a backslash, or put the text into single quotes".into()),
-        ),
-        "duplicate key" => (format!("`{found}` is given twice"), None),
-        m if m.starts_with("unexpected key or value") => (
-            format!("unexpected `{rest}` after the value"),
-            Some("one key to a line".into()),
-        ),
-        other => (other.to_owned(), None),
-    };
+    let span = error.span;
+    let found = text.get(span.0..span.1).unwrap_or_default();
+    let (message, help) = words(text, error, found);
     Explained {
-        span: (start, end),
+        span,
         message,
         help,
+    }
+}
+
+fn words(text: &str, error: &SyntaxError, found: &str) -> (String, Option<String>) {
+    let message = error.message.as_str();
+    let rest = text[error.span.0..]
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim();
+    if message.starts_with("string values must be quoted") {
+        return match found {
+            "" => ("a value is missing after `=`".into(), None),
+            _ => (
+                "a string needs quotes".into(),
+                Some(format!("write \"{found}\"")),
+            ),
+        };
+    }
+    if message == "duplicate key" {
+        return (format!("`{found}` is given twice"), None);
+    }
+    if message.starts_with("unexpected key or value") {
+        let message = format!("unexpected `{rest}` after the value");
+        return (message, Some("one key to a line".into()));
+    }
+    let is_open = message.starts_with("missing comma") && never_closed(text, error.span.0);
+    let message = if is_open { "unclosed array" } else { message };
+    match KNOWN.iter().find(|(begin, ..)| message.starts_with(begin)) {
+        Some((_, message, help)) => ((*message).into(), Some((*help).into())),
+        None => (message.to_owned(), None),
     }
 }

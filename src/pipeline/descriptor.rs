@@ -93,14 +93,21 @@ impl Role {
     }
 }
 
+/// A source as built.
+pub type AnySource = Box<dyn Source>;
+/// A step as built.
+pub type AnyStep = Box<dyn Step>;
+/// A sink as built.
+pub type AnySink = Box<dyn Sink>;
+
 /// How a component is made. Nothing is bound, dialled, locked or created here.
 pub enum Build {
     /// A source.
-    Source(fn(&Options) -> Result<Box<dyn Source>, Mistake>),
+    Source(fn(&Options) -> Result<AnySource, Mistake>),
     /// A step.
-    Step(fn(&Options) -> Result<Box<dyn Step>, Mistake>),
+    Step(fn(&Options) -> Result<AnyStep, Mistake>),
     /// A sink.
-    Sink(fn(&Options) -> Result<Box<dyn Sink>, Mistake>),
+    Sink(fn(&Options) -> Result<AnySink, Mistake>),
     /// The wiring: made by the service, not from here.
     Pipeline,
     /// The daemon's own settings.

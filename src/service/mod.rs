@@ -1,4 +1,4 @@
-//! The `service` room: the daemon from its command line to its exit code.
+//! The daemon from its command line to its exit code.
 //!
 //! See docs/ARCHITECTURE.md for its phases; [`cli`] is where arguments come in.
 

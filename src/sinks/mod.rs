@@ -1,4 +1,7 @@
 //! Where events go: one file per sink, listed here.
+//!
+//! A sink takes parts of batches from its inlet, encodes and delivers them, and settles each.
+//! Sinks know nothing of each other, of sources or of steps.
 
 use crate::pipeline::descriptor::Descriptor;
 

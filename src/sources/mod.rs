@@ -1,4 +1,7 @@
 //! Where events come from: one file per source, listed here.
+//!
+//! A source turns what its peers send into batches and hands them to its outlet. Sources know
+//! nothing of each other, of steps or of sinks.
 
 mod generate;
 

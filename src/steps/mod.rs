@@ -1,4 +1,7 @@
 //! What may happen to events on their way: one file per step, listed here.
+//!
+//! A step changes a batch in place. Steps know nothing of each other, of sources or of sinks,
+//! and do no IO.
 
 use crate::pipeline::descriptor::Descriptor;
 

@@ -14,6 +14,7 @@
 mod auto;
 mod body;
 mod carry;
+pub mod clf;
 mod counted;
 mod datagram;
 mod delimited;
@@ -21,6 +22,7 @@ mod encode;
 mod frames;
 pub mod json;
 mod length_u32;
+pub mod logfmt;
 mod netstring;
 mod octet_counted;
 mod whole;

@@ -4,7 +4,7 @@
 //! these. A function returns or panics; nothing is kept from one call to the next.
 
 use marline::protocol::json::{self, Kind};
-use marline::protocol::{End, Framing, encode_frame_replacing};
+use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt};
 
 use super::harness::{Random, cut, feed, feed_one_by_one, feed_whole};
 use super::reference::reference;
@@ -171,5 +171,69 @@ fn carried(kind: Framing, payload: &[u8]) -> Vec<u8> {
             text.unwrap_or(payload).to_vec()
         }
         _ => payload.to_vec(),
+    }
+}
+
+/// What is read as logfmt is written as logfmt that reads the same.
+pub fn logfmt(text: &[u8]) {
+    let mut pairs = Vec::new();
+    if logfmt::parse(text, &mut pairs).is_err() {
+        return;
+    }
+    let mut end = 0;
+    for pair in &pairs {
+        assert!(pair.key.start >= end && !pair.key.is_empty(), "{pair:?}");
+        end = pair.value.end;
+        let mut value = Vec::new();
+        match pair.escaped {
+            true => json::unescape(pair.value.of(text), &mut value),
+            false => value.extend_from_slice(pair.value.of(text)),
+        }
+        logfmt_pair(pair.key.of(text), &value);
+    }
+}
+
+/// A pair that is written reads back as itself, as far as logfmt can hold it.
+pub fn logfmt_pair(key: &[u8], value: &[u8]) {
+    let mut line = Vec::new();
+    logfmt::pair_into(key, value, &mut line);
+    let mut pairs = Vec::new();
+    logfmt::parse(&line, &mut pairs).unwrap();
+    let [pair] = pairs[..] else {
+        panic!("{} pairs", pairs.len())
+    };
+    let forbidden = |byte: &u8| *byte <= b' ' || b"=\"\x7f".contains(byte);
+    if !key.is_empty() && std::str::from_utf8(key).is_ok() && !key.iter().any(forbidden) {
+        assert_eq!(pair.key.of(&line), key);
+    }
+    let mut read = Vec::new();
+    match pair.quoted() {
+        true => json::unescape(pair.value.of(&line), &mut read),
+        false => read.extend_from_slice(pair.value.of(&line)),
+    }
+    assert_eq!(read, String::from_utf8_lossy(value).as_bytes());
+}
+
+/// The fields of an access log are ranges in order; integers are integers, times stay times.
+pub fn clf(text: &[u8]) {
+    let mut fields = Vec::new();
+    let parsed = clf::parse(text, &mut fields);
+    let mut end = 0;
+    for field in &fields {
+        assert!(field.value.start >= end, "{field:?} after {end}");
+        end = field.value.end;
+        let value = field.value.of(text);
+        if field.kind == clf::Kind::Integer {
+            std::str::from_utf8(value).unwrap().parse::<i64>().unwrap();
+        }
+        let mut unescaped = Vec::new();
+        clf::unescape(value, &mut unescaped);
+        assert!(unescaped.len() <= value.len());
+        assert!(field.escaped || unescaped == value);
+        let mut time = Vec::new();
+        assert!(!clf::rfc3339_into(value, &mut time) || time.len() == 27);
+    }
+    if parsed.is_ok() {
+        assert!(fields.len() <= 13 && fields.iter().any(|field| field.name == "timestamp"));
     }
 }

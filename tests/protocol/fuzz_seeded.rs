@@ -10,7 +10,7 @@ use std::time::Instant;
 use marline::protocol::Framing;
 
 use super::harness::Random;
-use super::{fuzz_entries, invariance, json};
+use super::{clf, fuzz_entries, invariance, json, logfmt};
 
 /// Executions per entry.
 const RUNS: u64 = 100_000;
@@ -110,6 +110,10 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(std::env::var(variable).ok()?.parse().expect("a number"))
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "executions are part of the test report"
+)]
 /// Runs `entry` on the inputs of many seeds and says how many it did.
 fn fuzz(name: &str, corpus: &[&[u8]], entry: impl Fn(&[u8])) {
     if let Some(seed) = number_from("MARLINE_FUZZ_SEED") {
@@ -188,17 +192,27 @@ fn encode() {
     fuzz("encode", invariance::CORPUS, fuzz_entries::encode);
 }
 
-fn json_corpus() -> Vec<&'static [u8]> {
-    json::CORPUS.iter().map(|text| text.as_bytes()).collect()
+fn bytes_of(corpus: &[&'static str]) -> Vec<&'static [u8]> {
+    corpus.iter().map(|text| text.as_bytes()).collect()
 }
 
 #[test]
 fn json() {
-    fuzz("json", &json_corpus(), fuzz_entries::json);
+    fuzz("json", &bytes_of(json::CORPUS), fuzz_entries::json);
 }
 
 #[test]
 fn escape() {
-    let corpus = [&json_corpus()[..], invariance::CORPUS].concat();
+    let corpus = [&bytes_of(json::CORPUS)[..], invariance::CORPUS].concat();
     fuzz("escape", &corpus, fuzz_entries::escape);
+}
+
+#[test]
+fn logfmt() {
+    fuzz("logfmt", &bytes_of(logfmt::CORPUS), fuzz_entries::logfmt);
+}
+
+#[test]
+fn clf() {
+    fuzz("clf", &bytes_of(clf::CORPUS), fuzz_entries::clf);
 }

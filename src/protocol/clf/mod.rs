@@ -1,0 +1,271 @@
+//! Access logs: the common and the combined format of Apache and nginx, read into ranges.
+//!
+//! ```text
+//! 192.0.2.1 - alice [23/Nov/2026:18:42:00 +0000] "GET /a HTTP/1.1" 200 5123 "-" "curl/8.5"
+//! ```
+//!
+//! What is `-` is absent. What stands behind the user agent (nginx's default configuration
+//! appends a forwarded-for field) goes as it is into `extra`. Client-made text cannot move the
+//! other fields: both servers escape a quote inside quotes, and the time is taken from right
+//! before the first quote, so a user name with spaces or brackets in it stays a user name.
+
+mod time;
+
+use std::fmt;
+
+use memchr::{memchr, memchr2, memmem};
+
+pub use time::{rfc3339_into, unix_seconds};
+
+use super::frames::{CHUNK_BYTES_MAX, Span};
+
+/// Most digits of an integer field: it fits into 64 bits with a sign.
+pub const DIGITS_MAX: usize = 18;
+
+/// Longest request method, in bytes.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any bytes.
+    Text,
+    /// Decimal digits, at most [`DIGITS_MAX`].
+    Integer,
+}
+
+/// One field that is there, as a range of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// `host ident user timestamp method path protocol request status size referer agent extra`;
+    /// `request` only where it is not a method, a path and a protocol.
+    pub name: &'static str,
+    /// The value, without quotes or brackets.
+    pub value: Span,
+    /// What the value is.
+    pub kind: Kind,
+    /// The value contains escapes; see [`unescape`].
+    pub escaped: bool,
+}
+
+/// Why a text is not an access-log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClfError {
+    /// Offset in bytes of what is wrong.
+    pub offset: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for ClfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.what, self.offset)
+    }
+}
+
+impl std::error::Error for ClfError {}
+
+fn wrong(offset: usize, what: &'static str) -> ClfError {
+    ClfError { offset, what }
+}
+
+/// Lists the fields of an access-log line in `out` (cleared first), in the order of the line.
+pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
+    out.clear();
+    if text.len() > CHUNK_BYTES_MAX {
+        return Err(wrong(CHUNK_BYTES_MAX, "text is longer than 4 GiB"));
+    }
+    let mut line = Line { text, at: 0, out };
+    line.client()?;
+    line.request()?;
+    line.number("status")?;
+    line.number("size")?;
+    if line.at < text.len() {
+        line.quoted("referer")?;
+        line.quoted("agent")?;
+    }
+    line.rest()
+}
+
+/// A line that is being read.
+struct Line<'a> {
+    text: &'a [u8],
+    at: usize,
+    out: &'a mut Vec<Field>,
+}
+
+impl Line<'_> {
+    /// Adds a field unless it is absent.
+    fn add(&mut self, name: &'static str, start: usize, end: usize, kind: Kind) {
+        let value = Span::new(start, end);
+        let bytes = value.of(self.text);
+        if bytes != b"-" {
+            let escaped = memchr(b'\\', bytes).is_some();
+            self.out.push(Field {
+                name,
+                value,
+                kind,
+                escaped,
+            });
+        }
+    }
+
+    /// `host ident user [timestamp] `, all that stands before the first quote.
+    fn client(&mut self) -> Result<(), ClfError> {
+        let quote =
+            unescaped_quote(self.text, 0).ok_or(wrong(self.text.len(), "no request in quotes"))?;
+        let head = self.text[..quote]
+            .strip_suffix(b"] ")
+            .ok_or(wrong(quote, "no time in brackets before the request"))?;
+        let bracket = memmem::rfind(head, b" [").ok_or(wrong(0, "no time in brackets"))?;
+        let spaces = memchr(b' ', &head[..bracket]).and_then(|first| {
+            let second = memchr(b' ', &head[first + 1..bracket])?;
+            Some((first, first + 1 + second))
+        });
+        let Some((first, second)) = spaces else {
+            return Err(wrong(0, "expected host, ident and user before the time"));
+        };
+        if first == 0 || second == first + 1 || second + 1 == bracket {
+            return Err(wrong(0, "empty host, ident or user"));
+        }
+        self.add("host", 0, first, Kind::Text);
+        self.add("ident", first + 1, second, Kind::Text);
+        self.add("user", second + 1, bracket, Kind::Text);
+        self.add("timestamp", bracket + 2, head.len(), Kind::Text);
+        self.at = quote;
+        Ok(())
+    }
+
+    /// The request, in its parts where it has them.
+    fn request(&mut self) -> Result<(), ClfError> {
+        let value = self.in_quotes()?;
+        let start = value.start as usize;
+        let request = value.of(self.text);
+        match request_parts(request) {
+            Some((method_end, path_end)) => {
+                self.add("method", start, start + method_end, Kind::Text);
+                self.add("path", start + method_end + 1, start + path_end, Kind::Text);
+                self.add(
+                    "protocol",
+                    start + path_end + 1,
+                    value.end as usize,
+                    Kind::Text,
+                );
+            }
+            None => self.add("request", start, value.end as usize, Kind::Text),
+        }
+        Ok(())
+    }
+
+    /// A space, then digits or `-`.
+    fn number(&mut self, name: &'static str) -> Result<(), ClfError> {
+        self.space()?;
+        let start = self.at;
+        let rest = &self.text[start..];
+        let len = memchr(b' ', rest).unwrap_or(rest.len());
+        let digits = &rest[..len];
+        let number = (1..=DIGITS_MAX).contains(&len) && digits.iter().all(u8::is_ascii_digit);
+        if !number && digits != b"-" {
+            return Err(wrong(start, "expected a number"));
+        }
+        self.at += len;
+        self.add(name, start, self.at, Kind::Integer);
+        Ok(())
+    }
+
+    /// A space, then text in quotes.
+    fn quoted(&mut self, name: &'static str) -> Result<(), ClfError> {
+        self.space()?;
+        let value = self.in_quotes()?;
+        self.add(name, value.start as usize, value.end as usize, Kind::Text);
+        Ok(())
+    }
+
+    fn space(&mut self) -> Result<(), ClfError> {
+        if self.text.get(self.at) != Some(&b' ') {
+            return Err(wrong(self.at, "expected a space"));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The inside of the quotes that begin here.
+    fn in_quotes(&mut self) -> Result<Span, ClfError> {
+        let start = self.at + 1;
+        if self.text.get(self.at) != Some(&b'"') {
+            return Err(wrong(self.at, "expected a quote"));
+        }
+        let end = unescaped_quote(self.text, start).ok_or(wrong(self.at, "quote without end"))?;
+        self.at = end + 1;
+        Ok(Span::new(start, end))
+    }
+
+    /// What other fields a server was configured to append.
+    fn rest(&mut self) -> Result<(), ClfError> {
+        if self.at < self.text.len() {
+            self.space()?;
+        }
+        if self.at < self.text.len() {
+            self.add("extra", self.at, self.text.len(), Kind::Text);
+        }
+        Ok(())
+    }
+}
+
+/// Offset of the first quote from `from` on that no backslash escapes.
+fn unescaped_quote(text: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+/// Where the method and the path of `METHOD PATH HTTP/1.1` end.
+fn request_parts(request: &[u8]) -> Option<(usize, usize)> {
+    let method_end = memchr(b' ', request)?;
+    let method = &request[..method_end];
+    let path_len = memchr(b' ', &request[method_end + 1..])?;
+    let path_end = method_end + 1 + path_len;
+    let protocol = request[path_end + 1..].strip_prefix(b"HTTP/")?;
+    let version = |&byte: &u8| byte.is_ascii_digit() || byte == b'.';
+    let known = (1..=METHOD_BYTES_MAX).contains(&method_end)
+        && method
+            .iter()
+            .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
+        && path_len > 0
+        && !protocol.is_empty()
+        && protocol.iter().all(version);
+    known.then_some((method_end, path_end))
+}
+
+/// Appends the text that an escaped value stands for: `\"`, `\\`, `\n` and its like, and `\xHH`
+/// as a byte. Other escapes stay as they are.
+pub fn unescape(value: &[u8], out: &mut Vec<u8>) {
+    let mut rest = value;
+    while let Some(backslash) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..backslash]);
+        let (byte, after) = match &rest[backslash + 1..] {
+            [byte @ (b'"' | b'\\'), after @ ..] => (*byte, after),
+            [b'b', after @ ..] => (0x08, after),
+            [b'n', after @ ..] => (b'\n', after),
+            [b'r', after @ ..] => (b'\r', after),
+            [b't', after @ ..] => (b'\t', after),
+            [b'v', after @ ..] => (0x0b, after),
+            [b'x', high, low, after @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
+                (hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0), after)
+            }
+            after => (b'\\', after),
+        };
+        out.push(byte);
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}

@@ -1,1 +1,51 @@
-//! The `transport` room; see docs/ARCHITECTURE.md.
+//! Byte streams and datagrams with flow control, over TCP, UDP and Unix sockets.
+//!
+//! In reading order:
+//! - [`address`]: what the configuration writes; [`net`]: the seam, [`Net`], and [`sys`], the
+//!   real network behind it (with `unix` paths and `outq`); [`adopt`]: sockets of systemd
+//! - [`network`]: [`Network`], through which everything goes
+//! - [`connection`]: [`Protocol`] and [`Connection`]; `stream`: how they work; `outbox`: the
+//!   write queue; [`chunk`]: what sockets are read into
+//! - [`listener`] and [`limits`]; [`connector`] and [`resolver`]; [`client`] and [`backoff`]
+//! - [`datagram`]
+//!
+//! What holds everywhere: a handler never holds a descriptor, nothing here grows without a
+//! named bound, protocols are called from the reactor only, and every socket that was opened
+//! is closed exactly once.
+
+pub mod address;
+pub mod adopt;
+pub mod backoff;
+pub mod chunk;
+pub mod client;
+pub mod connection;
+pub mod connector;
+pub mod datagram;
+pub mod limits;
+pub mod listener;
+pub mod net;
+pub mod network;
+mod outbox;
+mod outq;
+pub mod resolver;
+mod stream;
+pub mod sys;
+mod unix;
+
+pub use address::{Address, AddressError};
+pub use adopt::Inherited;
+pub use backoff::{Backoff, BackoffOptions};
+pub use chunk::{CHUNK_BYTES, ChunkPool, Meter};
+pub use client::{Client, ClientOptions, Dialler};
+pub use connection::{
+    CloseReason, Connection, ConnectionId, ConnectionOptions, Hold, Peer, Protocol, WriteError,
+};
+pub use connector::{ConnectError, ConnectErrorKind, ConnectOptions};
+pub use datagram::{DATAGRAM_BYTES_MAX, Datagram, DatagramOptions, DatagramSocket, Datagrams};
+pub use limits::{CONNECTIONS_MAX, Limits, Refusal};
+pub use listener::{Accept, ListenError, ListenOptions, Listener};
+pub use net::{BindOptions, Endpoint, Lookup, Net, Received, SocketId, SocketKind, SocketOption};
+pub use network::{Network, NetworkOptions};
+pub use outbox::Mark;
+pub use resolver::Resolver;
+pub use sys::SysNet;

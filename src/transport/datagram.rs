@@ -1,0 +1,375 @@
+//! Datagrams over UDP and Unix sockets: received in budgets, sent or dropped, never queued.
+//!
+//! Several datagrams are read into one chunk and handed out as slices of it, one call each,
+//! with the sender's address; a call of `turn_ends` follows the last one. One that is longer
+//! than `max_bytes` is cut and marked, a zero-length one is delivered. Unlike with streams a
+//! failing handler is logged and the next datagram is delivered: no datagram is to blame for
+//! another. A send that would block is dropped and reported. What the network says about
+//! former sends (ICMP refused) is told to `refused`, and the socket goes on.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::address::Address;
+use super::chunk::CHUNK_BYTES;
+use super::connection::{CloseReason, Peer};
+use super::listener::{self, ListenError};
+use super::net::{BindOptions, Endpoint, Received, SocketId, SocketKind};
+use super::network::Network;
+use crate::deferred::{Deferred, Failure};
+use crate::reactor::{Handle, Handler, Progress, Token};
+use crate::time::Instant;
+
+/// What lives on a datagram socket.
+pub trait Datagrams {
+    /// A datagram came. A failure is logged and counts for this one only.
+    fn received(&mut self, socket: &DatagramSocket, datagram: Datagram) -> Result<(), Failure>;
+
+    /// The datagrams of this turn were delivered; called only after at least one.
+    fn turn_ends(&mut self, _socket: &DatagramSocket) {}
+
+    /// The network reports that something sent earlier did not arrive.
+    fn refused(&mut self, _socket: &DatagramSocket, _error: &io::Error) {}
+
+    /// The socket is gone. Called once, last.
+    fn closed(self: Box<Self>, reason: &CloseReason);
+}
+
+/// One datagram.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    /// Its content, at most `max_bytes` of it.
+    pub bytes: Bytes,
+    /// Who sent it.
+    pub from: Peer,
+    /// It was longer than `max_bytes`.
+    pub truncated: bool,
+}
+
+/// How to receive datagrams.
+#[derive(Clone, Debug)]
+pub struct DatagramOptions {
+    /// Of the socket.
+    pub bind: BindOptions,
+    /// Longer datagrams are cut; at most [`DATAGRAM_BYTES_MAX`].
+    pub max_bytes: usize,
+}
+
+impl Default for DatagramOptions {
+    fn default() -> Self {
+        DatagramOptions {
+            bind: BindOptions::default(),
+            max_bytes: DATAGRAM_BYTES_MAX,
+        }
+    }
+}
+
+/// A datagram socket. Dropping it changes nothing; `close` ends it.
+#[derive(Clone)]
+pub struct DatagramSocket {
+    post: Rc<Post>,
+}
+
+impl DatagramSocket {
+    /// Sends to `to`, or to the dialled peer. Nothing is queued: `WouldBlock` says that the
+    /// datagram was dropped, which is counted; other errors are of this datagram or of a
+    /// former one.
+    pub fn send(&self, payload: &[u8], to: Option<&Peer>) -> io::Result<()> {
+        let post = &self.post;
+        if post.token.get().is_none() {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        let sent = post.network.net().send(post.socket, payload, to.map(Peer::endpoint));
+        if sent.is_err() {
+            post.dropped.set(post.dropped.get() + 1);
+        }
+        sent
+    }
+
+    /// Datagrams that were not sent.
+    pub fn dropped_count(&self) -> u64 {
+        self.post.dropped.get()
+    }
+
+    /// Receives nothing more until `resume`; the kernel's buffer fills, then it drops.
+    pub fn pause(&self) {
+        self.post.paused.set(true);
+        self.interest(Handle::remove_reader);
+    }
+
+    /// Receives on.
+    pub fn resume(&self) {
+        if self.post.paused.replace(false) {
+            self.interest(Handle::add_reader);
+        }
+    }
+
+    /// Closes the socket; `closed` is called later in the turn.
+    pub fn close(&self) {
+        if let Some(token) = self.post.token.take() {
+            let reactor = self.post.network.reactor();
+            reactor.lose(token, Failure::msg("the socket was closed"));
+        }
+    }
+
+    /// Where it is bound; the port is the real one.
+    pub fn local_address(&self) -> &Endpoint {
+        &self.post.local
+    }
+
+    fn interest(&self, change: fn(&Handle, Token)) {
+        if let Some(token) = self.post.token.get() {
+            change(self.post.network.reactor(), token);
+        }
+    }
+}
+
+impl fmt::Debug for DatagramSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatagramSocket({})", self.local_address())
+    }
+}
+
+/// Binds the sockets that `address` means; all of them or none.
+pub(super) fn bind(
+    network: &Network,
+    address: &Address,
+    options: &DatagramOptions,
+    mut make: impl FnMut() -> Box<dyn Datagrams>,
+) -> Result<Vec<DatagramSocket>, ListenError> {
+    let error = |cause| ListenError::new(address, cause);
+    let ids = match address {
+        Address::Systemd(name) => inherited(network, name),
+        _ => open(network, address, &options.bind),
+    };
+    let ids = ids.map_err(error)?;
+    let sockets: io::Result<Vec<DatagramSocket>> =
+        ids.iter().map(|id| Post::start(network, *id, options, make())).collect();
+    sockets.map_err(|cause| {
+        ids.iter().for_each(|id| network.net().close(*id));
+        error(cause)
+    })
+}
+
+fn open(network: &Network, address: &Address, options: &BindOptions) -> io::Result<Vec<SocketId>> {
+    if address.is_datagram() == Some(false) {
+        let text = "a byte stream carries no datagrams";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    let endpoints = listener::endpoints(address)?;
+    endpoints.iter().map(|at| network.net().bind(at, options)).collect()
+}
+
+fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
+    let sockets = network.take_inherited(name)?;
+    if sockets.is_empty() {
+        return Err(listener::nothing_inherited(network, name));
+    }
+    let datagrams = |kind| matches!(kind, SocketKind::Udp | SocketKind::UnixDatagram);
+    if !sockets.iter().all(|(_, kind)| datagrams(*kind)) {
+        sockets.iter().for_each(|(id, _)| network.net().close(*id));
+        let text = "the inherited socket carries a byte stream";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    Ok(sockets.into_iter().map(|(id, _)| id).collect())
+}
+
+/// A socket that speaks with one peer.
+pub(super) fn dial(
+    network: &Network,
+    address: &Address,
+    options: DatagramOptions,
+    datagrams: Box<dyn Datagrams>,
+) -> Deferred<DatagramSocket> {
+    let open = |network: &Network, to: &Endpoint, options: &DatagramOptions, datagrams| {
+        let started = network
+            .net()
+            .dial(to)
+            .and_then(|id| Post::start(network, id, options, datagrams));
+        started.map_err(|error| Failure::new(error).context(format!("cannot dial {to}")))
+    };
+    if let Some(path) = address.path() {
+        let to = Endpoint::of_path(path);
+        return Deferred::from_result(open(network, &to, &options, datagrams));
+    }
+    let Some((host, port)) = address.host_port() else {
+        return Deferred::failed(Failure::msg(format!("{address} cannot be dialled")));
+    };
+    let network = network.clone();
+    network.resolver().resolve(host).add_callback(move |addresses| {
+        let first = addresses.first().ok_or_else(|| Failure::msg("no address"))?;
+        let to = Endpoint::Ip(SocketAddr::new(*first, port));
+        open(&network, &to, &options, datagrams)
+    })
+}
+
+struct Post {
+    network: Network,
+    socket: SocketId,
+    local: Endpoint,
+    max_bytes: usize,
+    /// `None` once it is closed.
+    token: Cell<Option<Token>>,
+    paused: Cell<bool>,
+    dropped: Cell<u64>,
+    /// Absent while it runs, and after the end.
+    datagrams: RefCell<Option<Box<dyn Datagrams>>>,
+    complaint_after: Cell<Instant>,
+    complaints_left_out: Cell<u64>,
+}
+
+impl Post {
+    fn start(
+        network: &Network,
+        socket: SocketId,
+        options: &DatagramOptions,
+        datagrams: Box<dyn Datagrams>,
+    ) -> io::Result<DatagramSocket> {
+        let post = Rc::new(Post {
+            network: network.clone(),
+            socket,
+            local: network.net().local(socket)?,
+            max_bytes: options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX),
+            token: Cell::new(None),
+            paused: Cell::new(false),
+            dropped: Cell::new(0),
+            datagrams: RefCell::new(Some(datagrams)),
+            complaint_after: Cell::new(Instant::ZERO),
+            complaints_left_out: Cell::new(0),
+        });
+        let pollable = network.net().pollable(socket)?;
+        let handler = Box::new(PostHandler(Rc::clone(&post)));
+        let token = network.reactor().register(pollable, handler)?;
+        post.token.set(Some(token));
+        network.reactor().add_reader(token);
+        Ok(DatagramSocket { post })
+    }
+
+    /// Fills one chunk, hands out what it holds, and leaves the rest for the next turn.
+    fn receive_some(self: &Rc<Self>) -> Progress {
+        let mut chunk = self.network.chunks().lend();
+        let mut filled = 0;
+        let mut batch: Vec<(usize, Received)> = Vec::new();
+        let mut progress = Progress::More;
+        while batch.len() < DATAGRAMS_PER_TURN && CHUNK_BYTES - filled >= self.max_bytes {
+            let room = &mut chunk[filled..filled + self.max_bytes];
+            match self.network.net().recv(self.socket, room) {
+                Ok(received) => {
+                    let start = filled;
+                    filled += received.bytes;
+                    batch.push((start, received));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    progress = Progress::Blocked;
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => {
+                    // Errors of former sends; each is reported once and is then gone.
+                    self.tell(|datagrams, socket| {
+                        datagrams.refused(socket, &error);
+                        Ok(())
+                    });
+                    break;
+                }
+            }
+        }
+        self.deliver(&chunk.keep(filled), batch);
+        progress
+    }
+
+    fn deliver(self: &Rc<Self>, all: &Bytes, batch: Vec<(usize, Received)>) {
+        if batch.is_empty() {
+            return;
+        }
+        for (start, received) in batch {
+            let datagram = Datagram {
+                bytes: all.slice(start..start + received.bytes),
+                from: Peer::new(received.from),
+                truncated: received.truncated,
+            };
+            self.tell(|datagrams, socket| datagrams.received(socket, datagram));
+        }
+        self.tell(|datagrams, socket| {
+            datagrams.turn_ends(socket);
+            Ok(())
+        });
+    }
+
+    /// Runs the handler, out of its place meanwhile; a failure or a panic is logged.
+    fn tell(
+        self: &Rc<Self>,
+        call: impl FnOnce(&mut dyn Datagrams, &DatagramSocket) -> Result<(), Failure>,
+    ) {
+        if self.token.get().is_none() {
+            return;
+        }
+        let Some(mut datagrams) = self.datagrams.take() else {
+            return;
+        };
+        let socket = DatagramSocket {
+            post: Rc::clone(self),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *datagrams, &socket)));
+        *self.datagrams.borrow_mut() = Some(datagrams);
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => self.complain(&failure.to_string()),
+            Err(_) => self.complain("it panicked"),
+        }
+    }
+
+    fn complain(&self, why: &str) {
+        let now = self.network.reactor().now();
+        if now < self.complaint_after.get() {
+            self.complaints_left_out.set(self.complaints_left_out.get() + 1);
+            return;
+        }
+        self.complaint_after.set(now + crate::time::Duration::from_secs(10));
+        let left_out = self.complaints_left_out.take();
+        let address = &self.local;
+        let text = "the handler of a datagram failed";
+        tracing::warn!(event = "datagram_failed", %address, why, left_out, "{text}");
+    }
+
+    /// Told once by the reactor; a loss that did not begin with `close` is its shutdown.
+    fn lost(&self) {
+        let reason = match self.token.take() {
+            Some(_) => CloseReason::Aborted,
+            None => CloseReason::Local,
+        };
+        self.network.net().close(self.socket);
+        let datagrams = self.datagrams.take();
+        if let Some(datagrams) = datagrams {
+            datagrams.closed(&reason);
+        }
+    }
+}
+
+struct PostHandler(Rc<Post>);
+
+impl Handler for PostHandler {
+    fn readable(&mut self, _reactor: &Handle) -> Progress {
+        self.0.receive_some()
+    }
+
+    fn writable(&mut self, _reactor: &Handle) -> Progress {
+        Progress::Blocked
+    }
+
+    fn lost(self: Box<Self>, _reason: Failure, _reactor: &Handle) {
+        self.0.lost();
+    }
+}
+
+/// The longest datagram that UDP over IPv4 carries is 65 507 bytes; a Unix one may be longer.
+pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+
+/// Datagrams delivered by one socket in one turn.
+const DATAGRAMS_PER_TURN: usize = 1024;

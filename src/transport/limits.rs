@@ -1,0 +1,162 @@
+//! How many connections may be open: in total and for one peer.
+//!
+//! [`Limits`] is shared by the listeners it is meant for. Admission gives a [`Permit`] that
+//! takes the count back when it is dropped; a refusal leaves nothing counted. A peer is its IP
+//! address, IPv4 carried in IPv6 being the IPv4 address; peers over Unix sockets count towards
+//! the total only. The table of peers has an entry per peer connected now and no other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::net::Endpoint;
+
+/// Counts open connections and says no.
+#[derive(Debug)]
+pub struct Limits {
+    total_max: usize,
+    per_peer_max: Option<usize>,
+    total: Cell<usize>,
+    peers: RefCell<HashMap<IpAddr, usize>>,
+}
+
+impl Limits {
+    /// At most `total_max` connections, and of one peer at most `per_peer_max`.
+    pub fn new(total_max: usize, per_peer_max: Option<usize>) -> Rc<Self> {
+        Rc::new(Limits {
+            total_max,
+            per_peer_max,
+            total: Cell::new(0),
+            peers: RefCell::default(),
+        })
+    }
+
+    /// Counts a connection from `peer` in, if there is room.
+    pub fn admit(self: &Rc<Self>, peer: &Endpoint) -> Result<Permit, Refusal> {
+        if self.total.get() >= self.total_max {
+            return Err(Refusal::Total(self.total_max));
+        }
+        let address = match self.per_peer_max {
+            Some(max) => self.count_peer(peer.ip(), max)?,
+            None => None,
+        };
+        self.total.set(self.total.get() + 1);
+        Ok(Permit {
+            limits: Rc::clone(self),
+            address,
+        })
+    }
+
+    /// Connections that are counted now.
+    pub fn open_count(&self) -> usize {
+        self.total.get()
+    }
+
+    fn count_peer(&self, peer: Option<IpAddr>, max: usize) -> Result<Option<IpAddr>, Refusal> {
+        let Some(address) = peer else {
+            return Ok(None);
+        };
+        let mut peers = self.peers.borrow_mut();
+        let open = peers.get(&address).copied().unwrap_or(0);
+        if open >= max {
+            return Err(Refusal::PerPeer(max));
+        }
+        peers.insert(address, open + 1);
+        Ok(Some(address))
+    }
+}
+
+/// One counted connection; dropped, it is not counted any more.
+#[derive(Debug)]
+pub struct Permit {
+    limits: Rc<Limits>,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let limits = &self.limits;
+        limits.total.set(limits.total.get() - 1);
+        let Some(address) = self.address else { return };
+        let mut peers = limits.peers.borrow_mut();
+        let open = peers.get(&address).copied().unwrap_or(0);
+        if open <= 1 {
+            peers.remove(&address);
+        } else {
+            peers.insert(address, open - 1);
+        }
+    }
+}
+
+/// Which limit a connection would have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// So many connections are open already.
+    Total(usize),
+    /// So many connections of this peer are open already.
+    PerPeer(usize),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Total(max) => write!(f, "{max} connections are open, which is the limit"),
+            Refusal::PerPeer(max) => {
+                write!(f, "{max} connections of this peer are open, which is the limit")
+            }
+        }
+    }
+}
+
+/// The default of `max_connections`.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Endpoint {
+        Endpoint::Ip(text.parse().unwrap())
+    }
+
+    #[test]
+    fn c_369_the_third_of_two_is_refused_until_one_ends() {
+        let limits = Limits::new(2, None);
+        let first = limits.admit(&peer("10.0.0.1:1")).unwrap();
+        let _second = limits.admit(&peer("10.0.0.1:2")).unwrap();
+        assert_eq!(limits.admit(&peer("10.0.0.2:3")).unwrap_err(), Refusal::Total(2));
+        drop(first);
+        assert!(limits.admit(&peer("10.0.0.2:3")).is_ok());
+    }
+
+    #[test]
+    fn c_371_one_peer_cannot_take_the_place_of_another() {
+        let limits = Limits::new(10, Some(1));
+        let first = limits.admit(&peer("10.0.0.1:1")).unwrap();
+        let again = limits.admit(&peer("[::ffff:10.0.0.1]:2"));
+        assert_eq!(again.unwrap_err(), Refusal::PerPeer(1));
+        let _other = limits.admit(&peer("10.0.0.2:1")).unwrap();
+        drop(first);
+        let _first = limits.admit(&peer("10.0.0.1:3")).unwrap();
+    }
+
+    #[test]
+    fn c_376_a_refusal_leaves_nothing_counted() {
+        let limits = Limits::new(2, Some(1));
+        let first = limits.admit(&peer("10.0.0.1:1")).unwrap();
+        assert!(limits.admit(&peer("10.0.0.1:2")).is_err());
+        assert_eq!(limits.open_count(), 1);
+        drop(first);
+        assert_eq!((limits.open_count(), limits.peers.borrow().len()), (0, 0));
+    }
+
+    #[test]
+    fn unix_peers_count_towards_the_total_only() {
+        let limits = Limits::new(2, Some(1));
+        let _one = limits.admit(&Endpoint::Unnamed).unwrap();
+        let _two = limits.admit(&Endpoint::Unnamed).unwrap();
+        assert_eq!(limits.admit(&Endpoint::Unnamed).unwrap_err(), Refusal::Total(2));
+    }
+}

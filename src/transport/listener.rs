@@ -1,0 +1,470 @@
+//! Listening for byte streams: accept in budgets, admit by limits, survive having no descriptors.
+//!
+//! When descriptors run out, waiting peers are closed with the help of the reserved one, so
+//! that they learn of it, and accepting stops for a growing while (10 ms to 1 s): the loop does
+//! not spin and existing connections go on (F-068). A peer that went away before it was
+//! accepted is nobody's error (F-069). At most [`ACCEPTS_PER_TURN`] connections are accepted
+//! per turn; the rest is on the ready list.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use super::address::Address;
+use super::connection::{ConnectionOptions, Peer, Protocol};
+use super::limits::{CONNECTIONS_MAX, Limits, Permit, Refusal};
+use super::net::{BindOptions, Endpoint, SocketId, SocketKind};
+use super::network::Network;
+use super::stream::{self, Stream, StreamParts};
+use super::unix;
+use crate::deferred::{Deferred, Failure};
+use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
+use crate::time::{Duration, Instant};
+
+/// Decides about connections: one object for all listeners of a source.
+pub trait Accept {
+    /// The protocol for a new connection; `None` closes it at once.
+    fn accepted(&self, peer: &Peer) -> Option<Box<dyn Protocol>>;
+
+    /// A connection was refused for a limit. A protocol given here is served outside of the
+    /// limit, to say "busy" and close; `None` closes at once.
+    fn refused(&self, _peer: &Peer, _why: Refusal) -> Option<Box<dyn Protocol>> {
+        None
+    }
+}
+
+/// How to listen.
+#[derive(Clone, Debug, Default)]
+pub struct ListenOptions {
+    /// Of the socket.
+    pub bind: BindOptions,
+    /// Of the connections it accepts.
+    pub connection: ConnectionOptions,
+    /// Shared by all listeners that count together; `None`: [`CONNECTIONS_MAX`] of this call.
+    pub limits: Option<Rc<Limits>>,
+}
+
+/// Why it is not possible to listen, or to bind a datagram socket.
+#[derive(Debug)]
+pub struct ListenError {
+    /// Where, as the configuration says it.
+    pub address: Address,
+    /// Why.
+    pub cause: io::Error,
+    /// What to do about it, where that is known.
+    pub help: Option<String>,
+}
+
+impl ListenError {
+    pub(super) fn new(address: &Address, cause: io::Error) -> Self {
+        ListenError {
+            help: help_for(address, &cause),
+            address: address.clone(),
+            cause,
+        }
+    }
+
+    /// Whether another try later can succeed with the same configuration.
+    pub fn is_temporary(&self) -> bool {
+        let kind = self.cause.kind();
+        matches!(kind, ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable)
+            || out_of_descriptors(&self.cause)
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.cause)?;
+        self.help.as_ref().map_or(Ok(()), |help| write!(f, "; {help}"))
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+fn help_for(address: &Address, cause: &io::Error) -> Option<String> {
+    let port = address.host_port().map(|(_, port)| port);
+    let text = match (cause.kind(), address.path()) {
+        (ErrorKind::AddrInUse, Some(path)) => {
+            format!("{}; stop it or choose another path", unix::occupant(path))
+        }
+        (ErrorKind::AddrInUse, None) => {
+            let port = port.unwrap_or_default();
+            format!("stop the other process (`ss -lnp 'sport = :{port}'` shows it) or choose \
+                     another port")
+        }
+        (ErrorKind::PermissionDenied, None) if port.is_some_and(|port| port < 1024) => {
+            "use systemd/marline.socket or net.ipv4.ip_unprivileged_port_start".into()
+        }
+        (ErrorKind::PermissionDenied, Some(_)) => {
+            "the directory must be writable for this user".into()
+        }
+        (ErrorKind::AddrNotAvailable, _) => {
+            "no interface of this machine has the address; `ip addr` shows those there are".into()
+        }
+        (ErrorKind::NotFound, Some(_)) => "make the directory first".into(),
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// Whether the process or the system has no descriptor left.
+pub(super) fn out_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// A listening socket. Dropping it changes nothing; `stop` ends it.
+#[derive(Clone)]
+pub struct Listener {
+    acceptor: Rc<Acceptor>,
+}
+
+impl Listener {
+    /// Where it listens; the port is the real one.
+    pub fn local_address(&self) -> &Endpoint {
+        &self.acceptor.local
+    }
+
+    /// Accepts nothing more and closes the socket; what was accepted lives on. Fires in a later
+    /// turn. A second call is harmless and fires too.
+    pub fn stop(&self) -> Deferred<()> {
+        let (promise, deferred) = Deferred::new();
+        let acceptor = &self.acceptor;
+        acceptor.close();
+        acceptor.network.reactor().call_soon(move |_| {
+            promise.callback(());
+        });
+        deferred
+    }
+
+    /// Leaves new connections waiting in the backlog.
+    pub fn pause(&self) {
+        if let Some(token) = self.acceptor.token.get() {
+            self.acceptor.pause.set(Pause::Asked);
+            self.acceptor.network.reactor().remove_reader(token);
+        }
+    }
+
+    /// Accepts on.
+    pub fn resume(&self) {
+        if let (Pause::Asked, Some(token)) = (self.acceptor.pause.get(), self.acceptor.token.get())
+        {
+            self.acceptor.pause.set(Pause::None);
+            self.acceptor.network.reactor().add_reader(token);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.local_address())
+    }
+}
+
+/// Opens the listeners that `address` means.
+pub(super) fn listen(
+    network: &Network,
+    address: &Address,
+    options: ListenOptions,
+    accept: Rc<dyn Accept>,
+) -> Result<Vec<Listener>, ListenError> {
+    let error = |cause| ListenError::new(address, cause);
+    let limits = options.limits.clone();
+    let shared = Shared {
+        limits: limits.unwrap_or_else(|| Limits::new(CONNECTIONS_MAX, None)),
+        connection: Rc::new(options.connection),
+        accept,
+    };
+    let sockets = match address {
+        Address::Systemd(name) => inherited(network, name).map_err(error)?,
+        _ => open(network, address, &options.bind).map_err(error)?,
+    };
+    let listeners: io::Result<Vec<Listener>> = sockets
+        .iter()
+        .map(|socket| Acceptor::start(network, *socket, &shared))
+        .collect();
+    listeners.map_err(|cause| {
+        // Some may listen already; all are closed, for a set is opened whole or not at all.
+        sockets.iter().for_each(|socket| network.net().close(*socket));
+        error(cause)
+    })
+}
+
+fn open(network: &Network, address: &Address, bind: &BindOptions) -> io::Result<Vec<SocketId>> {
+    if address.is_datagram() == Some(true) {
+        let text = "datagrams have no connections to accept";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    let mut sockets = Vec::new();
+    for endpoint in endpoints(address)? {
+        match network.net().listen(&endpoint, bind) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) => {
+                sockets.iter().for_each(|socket| network.net().close(*socket));
+                return Err(error);
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+/// The endpoints to bind for an address. Names are not looked up: a listener has to be where
+/// the configuration says, also when the name service is down.
+pub(super) fn endpoints(address: &Address) -> io::Result<Vec<Endpoint>> {
+    if let Some(path) = address.path() {
+        return Ok(vec![Endpoint::of_path(path)]);
+    }
+    let Some((host, port)) = address.host_port() else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let ip: IpAddr = match host {
+        "localhost" => IpAddr::from([127, 0, 0, 1]),
+        _ => host.parse().map_err(|_| {
+            let text = format!("`{host}` is a name; give the IP address to listen on");
+            io::Error::new(ErrorKind::InvalidInput, text)
+        })?,
+    };
+    Ok(vec![Endpoint::Ip(SocketAddr::new(ip, port))])
+}
+
+fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
+    let sockets = network.take_inherited(name)?;
+    let listens = |kind| matches!(kind, SocketKind::TcpListener | SocketKind::UnixListener);
+    if sockets.is_empty() {
+        return Err(nothing_inherited(network, name));
+    }
+    if !sockets.iter().all(|(_, kind)| listens(*kind)) {
+        sockets.iter().for_each(|(socket, _)| network.net().close(*socket));
+        let text = "the inherited socket carries datagrams";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    Ok(sockets.into_iter().map(|(socket, _)| socket).collect())
+}
+
+pub(super) fn nothing_inherited(network: &Network, name: &str) -> io::Error {
+    let there = network.unit_sockets().join(", ");
+    let text = if there.is_empty() {
+        format!("systemd handed over no socket named `{name}`, nor any other")
+    } else {
+        format!("systemd handed over no socket named `{name}`; there are: {there}")
+    };
+    io::Error::new(ErrorKind::NotFound, text)
+}
+
+/// What the listeners of one call have in common.
+#[derive(Clone)]
+struct Shared {
+    limits: Rc<Limits>,
+    connection: Rc<ConnectionOptions>,
+    accept: Rc<dyn Accept>,
+}
+
+struct Acceptor {
+    network: Network,
+    socket: SocketId,
+    local: Endpoint,
+    shared: Shared,
+    /// `None` once it is stopped.
+    token: Cell<Option<Token>>,
+    pause: Cell<Pause>,
+    /// How long the next pause for want of descriptors is.
+    backoff: Cell<Duration>,
+    /// Ends the running one.
+    recovery: RefCell<Option<TimerGuard>>,
+    /// When the next complaint may be logged, and how many were not.
+    complaint_after: Cell<Instant>,
+    complaints_left_out: Cell<u64>,
+}
+
+/// Why nothing is accepted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    None,
+    /// By the user.
+    Asked,
+    /// For want of descriptors or memory.
+    Recovering,
+}
+
+impl Acceptor {
+    fn start(network: &Network, socket: SocketId, shared: &Shared) -> io::Result<Listener> {
+        stream::set_up(network, socket, &shared.connection)?;
+        let acceptor = Rc::new(Acceptor {
+            network: network.clone(),
+            socket,
+            local: network.net().local(socket)?,
+            shared: shared.clone(),
+            token: Cell::new(None),
+            pause: Cell::new(Pause::None),
+            backoff: Cell::new(BACKOFF_FIRST),
+            recovery: RefCell::new(None),
+            complaint_after: Cell::new(Instant::ZERO),
+            complaints_left_out: Cell::new(0),
+        });
+        let handler = Box::new(AcceptorHandler(Rc::clone(&acceptor)));
+        let pollable = network.net().pollable(socket)?;
+        let token = network.reactor().register(pollable, handler)?;
+        acceptor.token.set(Some(token));
+        network.reactor().add_reader(token);
+        Ok(Listener { acceptor })
+    }
+
+    fn close(&self) {
+        if let Some(token) = self.token.take() {
+            self.network.reactor().deregister(token);
+            self.network.net().close(self.socket);
+            drop(self.recovery.take());
+        }
+    }
+
+    fn accept_some(self: &Rc<Self>) -> Progress {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.token.get().is_none() || self.pause.get() != Pause::None {
+                return Progress::More;
+            }
+            match self.network.net().accept(self.socket) {
+                Ok((socket, from)) => {
+                    self.backoff.set(BACKOFF_FIRST);
+                    self.admit(socket, Peer::new(from));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    self.recover(&error);
+                    return Progress::More;
+                }
+            }
+        }
+        Progress::More
+    }
+
+    fn admit(&self, socket: SocketId, peer: Peer) {
+        let accept = &self.shared.accept;
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            match self.shared.limits.admit(peer.endpoint()) {
+                Ok(permit) => (accept.accepted(&peer), Some(permit)),
+                Err(refusal) => (accept.refused(&peer, refusal), None),
+            }
+        }));
+        match asked {
+            Ok((Some(protocol), permit)) => self.open(socket, peer, protocol, permit),
+            Ok((None, _)) => self.network.net().close(socket),
+            Err(_) => {
+                // The panic hook has logged it; the connection it was for is closed.
+                self.network.net().close(socket);
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        socket: SocketId,
+        peer: Peer,
+        protocol: Box<dyn Protocol>,
+        permit: Option<Permit>,
+    ) {
+        let opened = Stream::open(StreamParts {
+            network: self.network.clone(),
+            socket,
+            peer,
+            options: Rc::clone(&self.shared.connection),
+            protocol,
+            permit,
+        });
+        if let Err(error) = opened {
+            self.complain(&error, "cannot watch an accepted connection");
+        }
+    }
+
+    /// Descriptors or memory are short: tells those who wait, then waits itself.
+    fn recover(self: &Rc<Self>, error: &io::Error) {
+        self.complain(error, "cannot accept connections; trying again");
+        if out_of_descriptors(error) {
+            let net = self.network.net();
+            let shed = (0..ACCEPTS_PER_TURN).take_while(|_| matches!(net.shed(self.socket), Ok(true)));
+            let _count = shed.count();
+        }
+        let Some(token) = self.token.get() else { return };
+        self.pause.set(Pause::Recovering);
+        self.network.reactor().remove_reader(token);
+        let wait = self.backoff.get();
+        self.backoff.set((wait * 2).min(BACKOFF_MAX));
+        let acceptor = Rc::downgrade(self);
+        let timer = self.network.reactor().call_later(wait, move |reactor| {
+            let Some(acceptor) = acceptor.upgrade() else { return };
+            if let (Pause::Recovering, Some(token)) = (acceptor.pause.get(), acceptor.token.get())
+            {
+                acceptor.pause.set(Pause::None);
+                reactor.add_reader(token);
+            }
+        });
+        drop(self.recovery.replace(Some(timer.guard())));
+    }
+
+    fn complain(&self, error: &io::Error, what: &str) {
+        let now = self.network.reactor().now();
+        if now < self.complaint_after.get() {
+            self.complaints_left_out.set(self.complaints_left_out.get() + 1);
+            return;
+        }
+        self.complaint_after.set(now + COMPLAINT_INTERVAL);
+        let left_out = self.complaints_left_out.take();
+        let address = &self.local;
+        tracing::error!(event = "accept_failed", %address, %error, left_out, "{what}");
+    }
+}
+
+/// Whether the error is that of the connection which would have been accepted (accept(2)).
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::PERM
+                | Errno::NETDOWN
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+        )
+    )
+}
+
+struct AcceptorHandler(Rc<Acceptor>);
+
+impl Handler for AcceptorHandler {
+    fn readable(&mut self, _reactor: &Handle) -> Progress {
+        self.0.accept_some()
+    }
+
+    fn writable(&mut self, _reactor: &Handle) -> Progress {
+        Progress::Blocked
+    }
+
+    fn lost(self: Box<Self>, _reason: Failure, _reactor: &Handle) {
+        self.0.close();
+        self.0.network.net().close(self.0.socket);
+    }
+}
+
+/// Connections accepted by one listener in one turn.
+const ACCEPTS_PER_TURN: usize = 100;
+
+/// The first and the longest pause for want of descriptors.
+const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// One complaint in this time and per listener.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);

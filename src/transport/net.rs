@@ -1,0 +1,241 @@
+//! The seam to the network: what transports ask of an operating system, by socket id.
+//!
+//! [`Net`] has two implementations, `sys` for the machine and the simulator's. No call blocks;
+//! `WouldBlock` means what it means to a system call, and after it the socket's [`Pollable`]
+//! reports a new edge when the direction is ready again. A handler never holds a descriptor:
+//! an id that was closed gives `NotFound`, never another socket, because ids carry a
+//! generation.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::reactor::Pollable;
+use crate::time::Duration;
+
+/// Names one socket of a [`Net`] for as long as the socket is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId {
+    /// Its place in the table.
+    pub index: u32,
+    /// How often the place had been used before.
+    pub generation: u32,
+}
+
+/// One end of a socket, resolved: what bind, connect and accept speak of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// A Unix domain socket in the file system.
+    Unix(PathBuf),
+    /// A Unix domain socket in Linux's abstract namespace, without the leading NUL.
+    Abstract(Box<[u8]>),
+    /// The unbound end of a Unix domain socket.
+    Unnamed,
+}
+
+impl Endpoint {
+    /// The endpoint of a `unix://` or `unixgram://` path, where `@` begins an abstract name.
+    pub fn of_path(path: &Path) -> Endpoint {
+        match path.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
+            Some(name) => Endpoint::Abstract(name.into()),
+            None => Endpoint::Unix(path.to_path_buf()),
+        }
+    }
+
+    /// The IP address, with an IPv4 address that IPv6 carries taken out of it (RFC 4291
+    /// section 2.5.5.2), so that a peer counts as the same over both.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Endpoint::Ip(address) => Some(address.ip().to_canonical()),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a TCP or UDP end.
+    pub fn is_ip(&self) -> bool {
+        matches!(self, Endpoint::Ip(_))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Ip(address) => write!(f, "{address}"),
+            Endpoint::Unix(path) => write!(f, "{}", path.display()),
+            Endpoint::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            Endpoint::Unnamed => f.write_str("unix"),
+        }
+    }
+}
+
+/// How a listener or a datagram socket is bound.
+#[derive(Clone, Debug)]
+pub struct BindOptions {
+    /// Connections that may wait for `accept`; the system's own limit may be lower.
+    pub backlog: i32,
+    /// Mode bits of a Unix socket's path; it is never wider than this, not for an instant.
+    pub mode: u32,
+    /// SO_REUSEPORT: several sockets of this process share the port.
+    pub reuse_port: bool,
+    /// IP_FREEBIND: an address that this machine does not have yet is accepted.
+    pub free_bind: bool,
+    /// SO_RCVBUF in bytes, for datagrams; `None` keeps the system's.
+    pub receive_buffer_bytes: Option<usize>,
+}
+
+impl Default for BindOptions {
+    fn default() -> Self {
+        BindOptions {
+            backlog: 4096,
+            mode: 0o660,
+            reuse_port: false,
+            free_bind: false,
+            receive_buffer_bytes: None,
+        }
+    }
+}
+
+/// An option of an open stream socket. A listener's options are inherited by what it accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketOption {
+    /// TCP_NODELAY: small writes leave at once. On by default.
+    NoDelay(bool),
+    /// Keepalive probes after so much silence, or none.
+    Keepalive(Option<Duration>),
+    /// TCP_USER_TIMEOUT: how long written data may stay unacknowledged (RFC 5482).
+    UserTimeout(Option<Duration>),
+    /// SO_RCVBUF in bytes: bounds what the kernel holds of a peer that we do not read.
+    ReceiveBuffer(usize),
+    /// SO_SNDBUF in bytes.
+    SendBuffer(usize),
+}
+
+/// One received datagram, its bytes lying in the caller's buffer.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Bytes that were stored.
+    pub bytes: usize,
+    /// Who sent it.
+    pub from: Endpoint,
+    /// The datagram was longer than the buffer; its end is lost.
+    pub truncated: bool,
+}
+
+/// What an inherited descriptor turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// A listening TCP socket.
+    TcpListener,
+    /// A bound UDP socket.
+    Udp,
+    /// A listening Unix stream socket.
+    UnixListener,
+    /// A bound Unix datagram socket.
+    UnixDatagram,
+}
+
+/// Looks names up; may block, so it is called on the resolver's worker threads only.
+pub trait Lookup: Send + Sync {
+    /// The addresses of `host`, best first (RFC 6724), without duplicates. An empty answer
+    /// is an error.
+    fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The network. All sockets are non-blocking and are not inherited by child processes.
+pub trait Net {
+    /// Binds a stream listener. A Unix path whose owner is dead is taken over, which is known
+    /// by ECONNREFUSED and by nothing else; one whose owner lives gives `AddrInUse`.
+    fn listen(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId>;
+
+    /// The next waiting connection.
+    fn accept(&self, listener: SocketId) -> io::Result<(SocketId, Endpoint)>;
+
+    /// With no descriptor left for `accept`: gives up the reserved one for a moment to accept
+    /// and close one waiting connection. Says whether there was one.
+    fn shed(&self, listener: SocketId) -> io::Result<bool>;
+
+    /// Begins to connect a stream. The socket becomes writable when the outcome is there.
+    /// `WouldBlock`: the listener's backlog is full (Unix sockets only); try again later.
+    fn connect(&self, to: &Endpoint) -> io::Result<SocketId>;
+
+    /// The outcome of `connect`: `Ok(false)` while it is still open.
+    fn connect_result(&self, socket: SocketId) -> io::Result<bool>;
+
+    /// Reads from a stream; 0 is the peer's end of stream. Descriptors that come along are
+    /// closed unseen.
+    fn read(&self, socket: SocketId, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the slices in order; may stop anywhere. Never raises SIGPIPE.
+    fn writev(&self, socket: SocketId, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Sends the end of stream; what was written before goes first.
+    fn shutdown_write(&self, socket: SocketId) -> io::Result<()>;
+
+    /// The error that the socket has met since it was last asked, such as a reset.
+    fn take_error(&self, socket: SocketId) -> io::Result<()>;
+
+    /// Bytes written but not yet acknowledged by the peer's kernel (TCP, where an unacked end
+    /// of stream counts as one), or an amount that is zero exactly when the peer has read
+    /// everything (Unix).
+    fn outq(&self, socket: SocketId) -> io::Result<usize>;
+
+    /// Binds a datagram socket. Unix paths as in [`Net::listen`].
+    fn bind(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId>;
+
+    /// A datagram socket that sends to and hears from one peer only.
+    fn dial(&self, to: &Endpoint) -> io::Result<SocketId>;
+
+    /// The next datagram, which may be empty. One longer than `into` is cut and marked.
+    fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received>;
+
+    /// Sends one datagram, to `to` or else to the dialled peer.
+    fn send(&self, socket: SocketId, payload: &[u8], to: Option<&Endpoint>) -> io::Result<()>;
+
+    /// Sets an option; one that the kind of socket does not have is ignored.
+    fn set(&self, socket: SocketId, option: SocketOption) -> io::Result<()>;
+
+    /// Our own end.
+    fn local(&self, socket: SocketId) -> io::Result<Endpoint>;
+
+    /// Gives the socket up in order: what was written is still sent. Removes the path of a
+    /// Unix socket that was bound here. Unknown ids are ignored.
+    fn close(&self, socket: SocketId);
+
+    /// Gives the socket up at once: unsent data are dropped and a TCP peer sees a reset.
+    fn abort(&self, socket: SocketId);
+
+    /// What a poller watches.
+    fn pollable(&self, socket: SocketId) -> io::Result<Pollable>;
+
+    /// Takes a socket that was opened by somebody else. Its path, if any, is left alone at
+    /// `close`, for its owner goes on using it.
+    fn adopt(&self, descriptor: OwnedFd) -> io::Result<(SocketId, SocketKind)>;
+
+    /// What the resolver's threads call.
+    fn lookup(&self) -> Arc<dyn Lookup>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leading_at_sign_is_an_abstract_name() {
+        let endpoint = Endpoint::of_path(Path::new("@log"));
+        assert_eq!(endpoint, Endpoint::Abstract(b"log".as_slice().into()));
+        assert_eq!(endpoint.to_string(), "@log");
+        let endpoint = Endpoint::of_path(Path::new("/run/log"));
+        assert_eq!(endpoint, Endpoint::Unix("/run/log".into()));
+    }
+
+    #[test]
+    fn a_mapped_peer_counts_as_its_ipv4_self() {
+        let mapped = Endpoint::Ip("[::ffff:10.0.0.1]:7".parse().unwrap());
+        assert_eq!(mapped.ip(), Some("10.0.0.1".parse().unwrap()));
+    }
+}

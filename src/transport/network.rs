@@ -1,0 +1,159 @@
+//! The network as components use it: everything of this room goes through a [`Network`].
+//!
+//! One per reactor, cheap to clone. It holds what connections share: the reactor, the [`Net`]
+//! behind the seam, the read chunks, the resolver, and the sockets that systemd handed over.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::address::Address;
+use super::adopt::Inherited;
+use super::chunk::{ChunkPool, Meter};
+use super::client::{Client, ClientOptions, Dialler};
+use super::connection::{Connection, ConnectionId, Protocol};
+use super::connector::{self, ConnectOptions};
+use super::datagram::{self, DatagramOptions, DatagramSocket, Datagrams};
+use super::listener::{self, Accept, ListenError, ListenOptions, Listener};
+use super::net::{Net, SocketId};
+use super::resolver::Resolver;
+use crate::deferred::Deferred;
+use crate::reactor::Handle;
+
+/// Listens, dials, resolves.
+#[derive(Clone)]
+pub struct Network {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    reactor: Handle,
+    net: Rc<dyn Net>,
+    chunks: ChunkPool,
+    resolver: Resolver,
+    inherited: RefCell<Inherited>,
+    connections: Cell<u64>,
+    seed: Cell<u64>,
+}
+
+/// What a network is made of, beside the reactor and the seam.
+#[derive(Default)]
+pub struct NetworkOptions {
+    /// Counts what received bytes occupy.
+    pub meter: Option<Arc<dyn Meter>>,
+    /// Where jitter starts from.
+    pub seed: u64,
+    /// Sockets that were handed over at start.
+    pub inherited: Inherited,
+}
+
+impl Network {
+    /// A network of `reactor` over `net`.
+    pub fn new(reactor: &Handle, net: Rc<dyn Net>, options: NetworkOptions) -> Self {
+        Network {
+            inner: Rc::new(Inner {
+                reactor: reactor.clone(),
+                resolver: Resolver::new(reactor.clone(), net.lookup()),
+                net,
+                chunks: ChunkPool::new(options.meter),
+                inherited: RefCell::new(options.inherited),
+                connections: Cell::new(0),
+                seed: Cell::new(options.seed),
+            }),
+        }
+    }
+
+    /// Listens for streams at `address`: one listener, or as many as systemd handed over under
+    /// that name. Bound when this returns; the first connection comes in a later turn.
+    pub fn listen(
+        &self,
+        address: &Address,
+        options: ListenOptions,
+        accept: Rc<dyn Accept>,
+    ) -> Result<Vec<Listener>, ListenError> {
+        listener::listen(self, address, options, accept)
+    }
+
+    /// Connects a stream to `address`, over all addresses its name has. Fires in a later turn:
+    /// with the connection, whose protocol has been told first, or with a
+    /// [`ConnectError`](super::ConnectError) that lists every attempt; the protocol is then
+    /// dropped untold. Cancelling gives the attempts up.
+    pub fn connect(
+        &self,
+        address: &Address,
+        options: ConnectOptions,
+        protocol: Box<dyn Protocol>,
+    ) -> Deferred<Connection> {
+        connector::connect(self, address, options, protocol)
+    }
+
+    /// Binds datagram sockets at `address`; `make` gives each its protocol.
+    pub fn bind_datagrams(
+        &self,
+        address: &Address,
+        options: &DatagramOptions,
+        make: impl FnMut() -> Box<dyn Datagrams>,
+    ) -> Result<Vec<DatagramSocket>, ListenError> {
+        datagram::bind(self, address, options, make)
+    }
+
+    /// A datagram socket that sends to `address`, the first that its name has, and hears from
+    /// there only.
+    pub fn dial_datagrams(
+        &self,
+        address: &Address,
+        options: DatagramOptions,
+        datagrams: Box<dyn Datagrams>,
+    ) -> Deferred<DatagramSocket> {
+        datagram::dial(self, address, options, datagrams)
+    }
+
+    /// A connection that is made again whenever it is lost; not started yet.
+    pub fn client(&self, options: ClientOptions, dialler: Rc<dyn Dialler>) -> Client {
+        Client::new(self.clone(), options, dialler)
+    }
+
+    /// The reactor that everything here runs on.
+    pub fn reactor(&self) -> &Handle {
+        &self.inner.reactor
+    }
+
+    /// Looks names up.
+    pub fn resolver(&self) -> &Resolver {
+        &self.inner.resolver
+    }
+
+    /// The pool that sockets are read into.
+    pub fn chunks(&self) -> &ChunkPool {
+        &self.inner.chunks
+    }
+
+    pub(super) fn net(&self) -> &dyn Net {
+        &*self.inner.net
+    }
+
+    /// Takes the sockets that were handed over under `name`; a second caller finds none.
+    pub(super) fn take_inherited(&self, name: &str) -> io::Result<Vec<(SocketId, super::SocketKind)>> {
+        let sockets = self.inner.inherited.borrow_mut().take(name);
+        sockets.into_iter().map(|socket| self.net().adopt(socket)).collect()
+    }
+
+    /// The names of the sockets that were handed over and not taken yet.
+    pub fn unit_sockets(&self) -> Vec<String> {
+        self.inner.inherited.borrow().names()
+    }
+
+    pub(super) fn next_connection_id(&self) -> ConnectionId {
+        let id = self.inner.connections.get() + 1;
+        self.inner.connections.set(id);
+        ConnectionId(id)
+    }
+
+    /// A seed nobody else was given.
+    pub(super) fn next_seed(&self) -> u64 {
+        let seed = self.inner.seed.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.inner.seed.set(seed);
+        seed
+    }
+}

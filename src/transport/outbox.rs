@@ -1,0 +1,174 @@
+//! The write queue of one connection: what is to be written, in order, and how far it got.
+//!
+//! No IO happens here. Writes are kept as the [`Bytes`] they came in, never copied; a partial
+//! write cuts the front part exactly. Positions are [`Mark`]s, bytes since the connection's
+//! start, so `queued == end - written` holds at every moment. An empty outbox owns no memory.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+/// A position in a connection's output: bytes since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(pub u64);
+
+/// Bytes that wait for the socket.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// None of the parts is empty.
+    parts: VecDeque<Bytes>,
+    /// The sum of the parts' lengths.
+    queued: usize,
+    /// Bytes the kernel has taken.
+    written: u64,
+}
+
+impl Outbox {
+    /// Appends a part; an empty one is nothing.
+    pub fn push(&mut self, part: Bytes) {
+        if !part.is_empty() {
+            self.queued += part.len();
+            self.parts.push_back(part);
+        }
+    }
+
+    /// Bytes that are not yet written.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether everything was written.
+    pub fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// The position after the last byte pushed.
+    pub fn end(&self) -> Mark {
+        Mark(self.written + self.queued as u64)
+    }
+
+    /// The position up to which the kernel has taken the bytes.
+    pub fn written(&self) -> Mark {
+        Mark(self.written)
+    }
+
+    /// Calls `write` with the front of the queue: at most [`SLICES_MAX`] parts, cut off behind
+    /// the part that reaches [`WRITE_BYTES`].
+    pub fn with_slices<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        // Most flushes have a few parts; 4 KiB of empty slices are not set up for them.
+        if self.parts.len() <= FEW {
+            self.slices::<FEW, T>(write)
+        } else {
+            self.slices::<SLICES_MAX, T>(write)
+        }
+    }
+
+    fn slices<const N: usize, T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        let mut slices = [IoSlice::new(&[]); N];
+        let mut count = 0;
+        let mut bytes = 0;
+        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+            *slice = IoSlice::new(part);
+            count += 1;
+            bytes += part.len();
+            if bytes >= WRITE_BYTES {
+                break;
+            }
+        }
+        write(&slices[..count])
+    }
+
+    /// The kernel has taken the first `bytes`.
+    pub fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.queued, "more was written than was queued");
+        self.queued -= bytes;
+        self.written += bytes as u64;
+        let mut left = bytes;
+        while left > 0 {
+            let front = self.parts.front_mut().expect("the parts sum up to `queued`");
+            if front.len() > left {
+                front.advance(left);
+                return;
+            }
+            left -= front.len();
+            self.parts.pop_front();
+        }
+        if self.parts.is_empty() && self.parts.capacity() > IDLE_PARTS {
+            self.parts = VecDeque::new();
+        }
+    }
+
+    /// Drops what is not yet written; the positions stay.
+    pub fn clear(&mut self) {
+        self.parts = VecDeque::new();
+        self.queued = 0;
+    }
+}
+
+/// Parts in one write; Linux takes up to 1024 (UIO_MAXIOV).
+const SLICES_MAX: usize = 256;
+const FEW: usize = 16;
+
+/// A write stops gathering parts once it has so many bytes.
+const WRITE_BYTES: usize = 512 * 1024;
+
+/// Room for so many parts is kept by an empty outbox that is in use.
+const IDLE_PARTS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(outbox: &Outbox) -> Vec<u8> {
+        outbox.with_slices(|slices| slices.iter().flat_map(|s| s.to_vec()).collect())
+    }
+
+    #[test]
+    fn c_307_a_partial_write_of_any_length_keeps_the_rest_exactly() {
+        let text: Vec<u8> = (0..=255).collect();
+        for part_len in [1, 2, 3, 7, 64, 256] {
+            for write_len in [1, 2, 5, 63, 256] {
+                let mut outbox = Outbox::default();
+                text.chunks(part_len)
+                    .for_each(|part| outbox.push(Bytes::copy_from_slice(part)));
+                let mut seen = Vec::new();
+                while !outbox.is_empty() {
+                    let wire = gathered(&outbox);
+                    let taken = write_len.min(wire.len());
+                    seen.extend_from_slice(&wire[..taken]);
+                    outbox.advance(taken);
+                    assert_eq!(outbox.written(), Mark(seen.len() as u64));
+                    assert_eq!(outbox.end(), Mark(256));
+                }
+                assert_eq!(seen, text, "parts of {part_len}, writes of {write_len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_gathers_many_parts_and_stops_at_its_limits() {
+        let mut outbox = Outbox::default();
+        (0..1000).for_each(|_| outbox.push(Bytes::from_static(b"x")));
+        assert_eq!(outbox.with_slices(<[_]>::len), SLICES_MAX);
+        let mut outbox = Outbox::default();
+        (0..20).for_each(|_| outbox.push(Bytes::from(vec![0; 100_000])));
+        assert_eq!(outbox.with_slices(<[_]>::len), 6);
+    }
+
+    #[test]
+    fn empty_parts_are_nothing_and_an_empty_outbox_owns_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::new());
+        assert_eq!((outbox.end(), outbox.parts.capacity()), (Mark(0), 0));
+        (0..100).for_each(|_| outbox.push(Bytes::from_static(b"ab")));
+        outbox.advance(200);
+        assert_eq!((outbox.end(), outbox.parts.capacity()), (Mark(200), 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "more was written than was queued")]
+    fn writing_more_than_was_queued_is_caught() {
+        Outbox::default().advance(1);
+    }
+}

@@ -1,0 +1,292 @@
+//! One byte stream at work: reading in budgets, writing from the queue, ending once.
+//!
+//! A [`Stream`] is shared by the slot in the reactor ([`StreamHandler`]) and the handles that
+//! users hold ([`Connection`]). Its fields are cells, borrowed for one statement each and never
+//! while the protocol runs; the protocol itself is taken out while it runs and put back after.
+//! Protocol calls come from the reactor's dispatch or from the turn's notifications only.
+//!
+//! A layer that changes the bytes on their way (TLS) has its place here: inbound in `deliver`,
+//! outbound in `write`, where it also translates marks.
+//!
+//! Ending: `Open -> (Finishing ->) Closing -> Lingering -> Lost`, each step at most once.
+//! Closing flushes; Lingering has sent the end of stream and discards input until the peer's
+//! kernel has everything, because closing a TCP socket under incoming data resets the
+//! connection and can destroy what was just sent (RFC 2525 section 2.17).
+
+mod ending;
+mod reading;
+mod writing;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use super::connection::{
+    CloseReason, Connection, ConnectionId, ConnectionOptions, Peer, Protocol,
+};
+use super::limits::Permit;
+use super::net::{Endpoint, SocketId, SocketOption};
+use super::network::Network;
+use super::outbox::Outbox;
+use crate::deferred::Failure;
+use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
+use crate::time::Duration;
+
+/// The state of one connection.
+pub struct Stream {
+    network: Network,
+    id: ConnectionId,
+    socket: SocketId,
+    token: Cell<Option<Token>>,
+    peer: Peer,
+    options: Rc<ConnectionOptions>,
+    phase: Cell<Phase>,
+    input: Cell<Input>,
+    output: Cell<Output>,
+    flush: Cell<Flush>,
+    /// The queue passed its high mark and has not sunk to the low one since.
+    full: Cell<bool>,
+    holds: Cell<u32>,
+    outbox: RefCell<Outbox>,
+    /// The highest answer `acked` gave.
+    acked: Cell<u64>,
+    /// Absent while it runs, and after the end.
+    protocol: RefCell<Option<Box<dyn Protocol>>>,
+    /// Why the connection is ending, once it is.
+    reason: RefCell<Option<CloseReason>>,
+    idle_timeout: Cell<Option<Duration>>,
+    idle: RefCell<Option<TimerGuard>>,
+    deadline: RefCell<Option<TimerGuard>>,
+    /// Runs while closing: the limit of the flush, or the next look at a lingering socket.
+    closing: RefCell<Option<TimerGuard>>,
+    permit: Cell<Option<Permit>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The peer's stream ended; closes when the queue is empty and nobody holds it.
+    Finishing,
+    /// No more writes and no more deliveries; flushes, then closes.
+    Closing,
+    /// Everything is written, the end of stream too; waits for the peer's kernel.
+    Lingering,
+    /// Over; the handler's `lost` has run or is on its way.
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    On,
+    Paused,
+    /// The peer's end of stream was read.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Open,
+    /// The end of stream goes out behind the queue.
+    ShutWanted,
+    Shut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// The queue is empty.
+    Idle,
+    /// A flush is on the turn's list.
+    Scheduled,
+    /// The kernel is full; there is write interest.
+    Blocked,
+}
+
+/// What a stream is made of.
+pub(super) struct StreamParts {
+    pub network: Network,
+    pub socket: SocketId,
+    pub peer: Peer,
+    pub options: Rc<ConnectionOptions>,
+    pub protocol: Box<dyn Protocol>,
+    pub permit: Option<Permit>,
+}
+
+impl Stream {
+    /// Puts a connected socket to work: registers it and tells its protocol, in this order.
+    /// On an error the socket is closed and the protocol was not called.
+    pub(super) fn open(parts: StreamParts) -> io::Result<Connection> {
+        let network = parts.network;
+        let socket = parts.socket;
+        let stream = Rc::new(Stream {
+            id: network.next_connection_id(),
+            socket,
+            token: Cell::new(None),
+            peer: parts.peer,
+            phase: Cell::new(Phase::Open),
+            input: Cell::new(Input::On),
+            output: Cell::new(Output::Open),
+            flush: Cell::new(Flush::Idle),
+            full: Cell::new(false),
+            holds: Cell::new(0),
+            outbox: RefCell::default(),
+            acked: Cell::new(0),
+            protocol: RefCell::new(Some(parts.protocol)),
+            reason: RefCell::new(None),
+            idle_timeout: Cell::new(None),
+            idle: RefCell::new(None),
+            deadline: RefCell::new(None),
+            closing: RefCell::new(None),
+            permit: Cell::new(parts.permit),
+            options: parts.options,
+            network,
+        });
+        stream.register()?;
+        let connection = Connection { stream };
+        let stream = &connection.stream;
+        stream.set_idle_timeout(stream.options.idle_timeout);
+        stream.set_deadline(stream.options.deadline);
+        stream.with_protocol(|protocol, connection| protocol.connected(connection));
+        Ok(connection)
+    }
+
+    fn register(self: &Rc<Self>) -> io::Result<()> {
+        let net = self.network.net();
+        let handler = Box::new(StreamHandler(Rc::clone(self)));
+        let pollable = net.pollable(self.socket);
+        let reactor = self.network.reactor();
+        match pollable.and_then(|pollable| reactor.register(pollable, handler)) {
+            Ok(token) => {
+                self.token.set(Some(token));
+                reactor.add_reader(token);
+                Ok(())
+            }
+            Err(error) => {
+                net.close(self.socket);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the protocol, out of its place meanwhile. Nothing happens when it is gone.
+    fn with_protocol(
+        self: &Rc<Self>,
+        call: impl FnOnce(&mut dyn Protocol, &Connection) -> Result<(), Failure>,
+    ) {
+        let Some(protocol) = self.protocol.take() else {
+            return;
+        };
+        let mut running = Running {
+            stream: self,
+            protocol: Some(protocol),
+            failure: Some(Failure::msg("the protocol panicked")),
+        };
+        let protocol = running.protocol.as_mut().expect("it was put there");
+        let connection = Connection {
+            stream: Rc::clone(self),
+        };
+        running.failure = call(&mut **protocol, &connection).err();
+    }
+
+    pub(super) fn set_idle_timeout(self: &Rc<Self>, limit: Option<Duration>) {
+        self.idle_timeout.set(limit);
+        let reading = self.phase.get() == Phase::Open && self.input.get() == Input::On;
+        let timer = limit.filter(|_| reading).map(|limit| self.close_after(limit, "idle"));
+        drop(self.idle.replace(timer));
+    }
+
+    pub(super) fn set_deadline(self: &Rc<Self>, limit: Option<Duration>) {
+        let open = matches!(self.phase.get(), Phase::Open | Phase::Finishing);
+        let timer = limit.filter(|_| open).map(|limit| self.close_after(limit, "total"));
+        drop(self.deadline.replace(timer));
+    }
+
+    fn close_after(self: &Rc<Self>, limit: Duration, what: &'static str) -> TimerGuard {
+        let stream = Rc::downgrade(self);
+        let timer = self.network.reactor().call_later(limit, move |_| {
+            if let Some(stream) = stream.upgrade() {
+                stream.close(CloseReason::TimedOut(what));
+            }
+        });
+        timer.guard()
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(super) fn local(&self) -> Option<Endpoint> {
+        self.network.net().local(self.socket).ok()
+    }
+
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    fn interest(&self, change: fn(&Handle, Token)) {
+        if let Some(token) = self.token.get() {
+            change(self.network.reactor(), token);
+        }
+    }
+}
+
+/// The protocol while it runs: goes back to its place also when it panics, and ends the
+/// connection when it failed.
+struct Running<'a> {
+    stream: &'a Rc<Stream>,
+    protocol: Option<Box<dyn Protocol>>,
+    failure: Option<Failure>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.stream.protocol.borrow_mut() = self.protocol.take();
+        if let Some(failure) = self.failure.take() {
+            self.stream.end(CloseReason::Handler(failure));
+        }
+    }
+}
+
+/// What sits in the reactor's slot.
+struct StreamHandler(Rc<Stream>);
+
+impl Handler for StreamHandler {
+    fn readable(&mut self, _reactor: &Handle) -> Progress {
+        self.0.readable()
+    }
+
+    fn writable(&mut self, _reactor: &Handle) -> Progress {
+        let progress = self.0.go_on();
+        self.0.tell_drained();
+        progress
+    }
+
+    fn hangup(&mut self, _reactor: &Handle) -> Progress {
+        self.0.hangup()
+    }
+
+    fn lost(self: Box<Self>, _reason: Failure, _reactor: &Handle) {
+        self.0.lost();
+    }
+
+    fn has_output(&self) -> bool {
+        self.0.queued_bytes() > 0
+    }
+}
+
+/// Sets the options that a connection has from its first moment.
+pub(super) fn set_up(
+    network: &Network,
+    socket: SocketId,
+    options: &ConnectionOptions,
+) -> io::Result<()> {
+    let net = network.net();
+    net.set(socket, SocketOption::Keepalive(options.keepalive))?;
+    net.set(socket, SocketOption::UserTimeout(options.user_timeout))?;
+    if let Some(bytes) = options.send_buffer_bytes {
+        net.set(socket, SocketOption::SendBuffer(bytes))?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        net.set(socket, SocketOption::ReceiveBuffer(bytes))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Reading one stream: a budget per turn, pausing, the end of the peer's stream.
+//!
+//! Read until `WouldBlock` or until the turn's budget is used up; what is left is on the ready
+//! list. A short read is not taken for an empty socket, although it nearly always is: an end
+//! of stream that came together with the data has no edge of its own, and would be missed.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::{Input, Phase, Stream};
+use crate::reactor::{Handle, Progress};
+use crate::transport::chunk::CHUNK_BYTES;
+use crate::transport::connection::CloseReason;
+
+impl Stream {
+    pub(super) fn readable(self: &Rc<Self>) -> Progress {
+        let mut left = READ_BYTES_PER_TURN;
+        while self.input.get() == Input::On && self.phase.get() != Phase::Lost {
+            if left == 0 {
+                return Progress::More;
+            }
+            let mut chunk = self.network.chunks().lend();
+            match self.network.net().read(self.socket, &mut chunk) {
+                Ok(0) => self.ended(),
+                Ok(bytes) => {
+                    left = left.saturating_sub(bytes);
+                    self.deliver(chunk.keep(bytes));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
+                Err(error) => self.end(CloseReason::Reset(error)),
+            }
+        }
+        // Stopped before `WouldBlock`: what is left is remembered until reading resumes.
+        Progress::More
+    }
+
+    fn deliver(self: &Rc<Self>, bytes: Bytes) {
+        if !matches!(self.phase.get(), Phase::Open | Phase::Finishing) {
+            return;
+        }
+        if let (Some(limit), Some(idle)) = (self.idle_timeout.get(), &*self.idle.borrow()) {
+            idle.reset(limit);
+        }
+        self.with_protocol(|protocol, connection| protocol.received(connection, bytes));
+    }
+
+    fn ended(self: &Rc<Self>) {
+        self.input.set(Input::Ended);
+        self.idle.take();
+        self.interest(Handle::remove_reader);
+        match self.phase.get() {
+            Phase::Open => self.with_protocol(|protocol, connection| protocol.eof(connection)),
+            Phase::Lingering => self.end_as_decided(),
+            Phase::Finishing | Phase::Closing | Phase::Lost => {}
+        }
+    }
+
+    pub(in crate::transport) fn pause(&self) {
+        if self.phase.get() == Phase::Open && self.input.get() == Input::On {
+            self.input.set(Input::Paused);
+            self.idle.take();
+            self.interest(Handle::remove_reader);
+        }
+    }
+
+    pub(in crate::transport) fn resume(self: &Rc<Self>) {
+        if self.phase.get() == Phase::Open && self.input.get() == Input::Paused {
+            self.input.set(Input::On);
+            self.interest(Handle::add_reader);
+            self.set_idle_timeout(self.idle_timeout.get());
+        }
+    }
+
+    pub(in crate::transport) fn is_paused(&self) -> bool {
+        self.input.get() == Input::Paused
+    }
+
+    /// An error or a hang-up while nothing is read: a reset ends the connection, an end of
+    /// stream waits until it is read.
+    pub(super) fn hangup(&self) -> Progress {
+        if let Err(error) = self.network.net().take_error(self.socket) {
+            self.end(CloseReason::Reset(error));
+        }
+        Progress::Blocked
+    }
+}
+
+/// What one connection may read in one turn, so that one fast sender does not keep a thousand
+/// slow ones waiting (F-071). What is more comes in the next turn.
+const READ_BYTES_PER_TURN: usize = CHUNK_BYTES;

@@ -11,3 +11,4 @@ mod reactor_support;
 mod reactor_timers;
 mod skips;
 mod systemd_units;
+mod transport;

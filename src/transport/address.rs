@@ -167,14 +167,20 @@ fn systemd_name(name: &str) -> Result<Address, AddressError> {
         return Err(AddressError::new(at, "a socket name, not a host", help));
     }
     // sd_listen_fds_with_names(3): at most 255 characters, no control characters, no colon.
-    let wrong = name.char_indices().find(|(_, c)| c.is_control() || *c == ':');
+    let wrong = name
+        .char_indices()
+        .find(|(_, c)| c.is_control() || *c == ':');
     if let Some((index, _)) = wrong {
         let help = "names come from FileDescriptorName= in the .socket unit";
         return Err(AddressError::new(at + index, "not a socket name", help));
     }
     if name.is_empty() || name.len() > 255 {
         let help = "write systemd:NAME with the FileDescriptorName= of the .socket unit";
-        return Err(AddressError::new(at, "a name of 1 to 255 characters is needed", help));
+        return Err(AddressError::new(
+            at,
+            "a name of 1 to 255 characters is needed",
+            help,
+        ));
     }
     Ok(Address::Systemd(name.to_string()))
 }
@@ -184,14 +190,19 @@ fn socket_path(path: &str, at: usize, scheme: &str) -> Result<PathBuf, AddressEr
         let help = "abstract names are written with a leading @";
         return Err(AddressError::new(at + index, "a NUL in a path", help));
     }
-    let rooted = ["/", "./", "../", "@"].iter().any(|start| path.starts_with(start));
+    let rooted = ["/", "./", "../", "@"]
+        .iter()
+        .any(|start| path.starts_with(start));
     if !rooted || path == "@" || path.ends_with('/') {
         let help = format!("write {scheme}:///run/marline/in.sock, or {scheme}://@name");
         return Err(AddressError::new(at, "not a socket path", help));
     }
     // sun_path holds 108 bytes: a path with its NUL, or NUL and an abstract name (unix(7)).
     if path.len() > PATH_BYTES_MAX {
-        let message = format!("a socket path of {} bytes; at most {PATH_BYTES_MAX}", path.len());
+        let message = format!(
+            "a socket path of {} bytes; at most {PATH_BYTES_MAX}",
+            path.len()
+        );
         let help = "put the socket into a directory with a shorter name";
         return Err(AddressError::new(at + PATH_BYTES_MAX, message, help));
     }
@@ -242,7 +253,11 @@ fn plain_host(text: &str, at: usize) -> Result<(String, &str, usize), AddressErr
     let (host, port) = text.split_once(':').unwrap_or((text, ""));
     if port.contains(':') {
         let help = "put an IPv6 address into brackets, as in [::1]:5514";
-        return Err(AddressError::new(at, "which colon begins the port is unclear", help));
+        return Err(AddressError::new(
+            at,
+            "which colon begins the port is unclear",
+            help,
+        ));
     }
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     if let Some((index, wrong)) = host.char_indices().find(|(_, c)| !allowed(*c)) {
@@ -257,11 +272,19 @@ fn plain_host(text: &str, at: usize) -> Result<(String, &str, usize), AddressErr
     // RFC 1035 section 2.3.4.
     if host.len() > 253 {
         let help = "a host name has at most 253 bytes";
-        return Err(AddressError::new(at + 253, "the host name is too long", help));
+        return Err(AddressError::new(
+            at + 253,
+            "the host name is too long",
+            help,
+        ));
     }
     if !text.contains(':') {
         let help = format!("add one, as in {host}:5514");
-        return Err(AddressError::new(at + host.len(), "the port is missing", help));
+        return Err(AddressError::new(
+            at + host.len(),
+            "the port is missing",
+            help,
+        ));
     }
     Ok((host.to_string(), port, at + host.len() + 1))
 }
@@ -297,7 +320,11 @@ mod tests {
     fn mistakes_point_at_their_first_wrong_byte() {
         let check = |text: &str, offset: usize, message: &str| {
             let error = text.parse::<Address>().unwrap_err();
-            assert_eq!((error.offset, error.message.as_str()), (offset, message), "{text}");
+            assert_eq!(
+                (error.offset, error.message.as_str()),
+                (offset, message),
+                "{text}"
+            );
             assert!(!error.help.is_empty());
         };
         check("127.0.0.1:5514", 0, "the transport is missing");
@@ -308,7 +335,11 @@ mod tests {
         check("tcp://127.0.0.1:+5", 16, "not a port");
         check("tcp://127.0.0.1:65536", 16, "port 65536 is too large");
         check("tcp://:5514", 6, "the host is missing");
-        check("tcp://::1:5514", 6, "which colon begins the port is unclear");
+        check(
+            "tcp://::1:5514",
+            6,
+            "which colon begins the port is unclear",
+        );
         check("tcp://[::1:5514", 6, "the bracket is never closed");
         check("tcp://[::1]5514", 11, "the port is missing");
         check("tcp://[1.2.3.4]:1", 7, "not an IPv6 address");

@@ -121,6 +121,9 @@ mod tests {
         let mut all = Inherited::of(named.map(|(name, socket)| (name.to_string(), socket)));
         assert_eq!(all.names(), ["a", "b"]);
         assert_eq!(all.take("a").len(), 2);
-        assert_eq!((all.take("a").len(), all.names()), (0, vec!["b".to_string()]));
+        assert_eq!(
+            (all.take("a").len(), all.names()),
+            (0, vec!["b".to_string()])
+        );
     }
 }

@@ -86,7 +86,10 @@ mod tests {
         };
         for seed in 0..200 {
             let mut backoff = Backoff::new(options, seed);
-            assert!((0..100).all(|_| backoff.delay() <= options.max), "seed {seed}");
+            assert!(
+                (0..100).all(|_| backoff.delay() <= options.max),
+                "seed {seed}"
+            );
         }
     }
 
@@ -97,7 +100,10 @@ mod tests {
             let mut two = one.clone();
             for full in FULL.map(Duration::from_secs) {
                 let delay = one.delay();
-                assert!(delay >= full / 2 && delay <= full, "seed {seed}: {delay:?} of {full:?}");
+                assert!(
+                    delay >= full / 2 && delay <= full,
+                    "seed {seed}: {delay:?} of {full:?}"
+                );
                 assert_eq!(delay, two.delay());
             }
         }

@@ -93,7 +93,10 @@ impl Chunk {
         }
         if filled >= CHUNK_BYTES / 4 {
             self.home.grow(CHUNK_BYTES);
-            return Bytes::from_owner(Kept { chunk: self, filled });
+            return Bytes::from_owner(Kept {
+                chunk: self,
+                filled,
+            });
         }
         if self.home.meter.is_none() {
             return Bytes::copy_from_slice(&self.buffer[..filled]);
@@ -218,7 +221,10 @@ mod tests {
         chunk[..4].copy_from_slice(b"line");
         let bytes = chunk.keep(4);
         assert_eq!(pool.spare_count(), 1);
-        assert_eq!((&bytes[..], held.0.load(Ordering::Relaxed)), (&b"line"[..], 4));
+        assert_eq!(
+            (&bytes[..], held.0.load(Ordering::Relaxed)),
+            (&b"line"[..], 4)
+        );
         drop(bytes);
         assert_eq!(held.0.load(Ordering::Relaxed), 0);
     }

@@ -112,7 +112,10 @@ struct Waiter {
 
 impl Client {
     pub(super) fn new(network: Network, options: ClientOptions, dialler: Rc<dyn Dialler>) -> Self {
-        assert!(!options.addresses.is_empty(), "a client needs somebody to dial");
+        assert!(
+            !options.addresses.is_empty(),
+            "a client needs somebody to dial"
+        );
         let backoff = Backoff::new(options.backoff, network.next_seed());
         Client {
             service: Rc::new(Service {
@@ -203,7 +206,9 @@ impl Service {
             service: Rc::downgrade(self),
             attempt,
         });
-        let dialled = self.network.connect(address, self.options.connect.clone(), watched);
+        let dialled = self
+            .network
+            .connect(address, self.options.connect.clone(), watched);
         drop(self.state.replace(State::Connecting(dialled.canceller())));
         let (service, other) = (Rc::downgrade(self), Rc::downgrade(self));
         let done = dialled.add_callbacks(
@@ -248,7 +253,10 @@ impl Service {
 
     fn connected(&self, connection: Connection) {
         let since = self.network.reactor().now();
-        drop(self.state.replace(State::Connected(connection.clone(), since)));
+        drop(
+            self.state
+                .replace(State::Connected(connection.clone(), since)),
+        );
         for waiter in self.waiters.take() {
             waiter.promise.callback(connection.clone());
         }
@@ -291,8 +299,9 @@ impl Service {
         for waiter in &mut waiters {
             waiter.failures_left = waiter.failures_left.map(|left| left - 1);
         }
-        let (failed, left): (Vec<_>, Vec<_>) =
-            waiters.into_iter().partition(|waiter| waiter.failures_left == Some(0));
+        let (failed, left): (Vec<_>, Vec<_>) = waiters
+            .into_iter()
+            .partition(|waiter| waiter.failures_left == Some(0));
         *self.waiters.borrow_mut() = left;
         for waiter in failed {
             waiter.promise.errback(failure.clone());
@@ -404,4 +413,3 @@ impl Protocol for Watched {
         with(&self.service, self.attempt, |service| service.lost(reason));
     }
 }
-

@@ -154,7 +154,10 @@ impl Dial {
     fn start_limit(self: &Rc<Self>) {
         let dial = Rc::clone(self);
         let limit = self.options.timeout;
-        let timer = self.network.reactor().call_later(limit, move |_| dial.timed_out(limit));
+        let timer = self
+            .network
+            .reactor()
+            .call_later(limit, move |_| dial.timed_out(limit));
         *self.limit.borrow_mut() = Some(timer.guard());
     }
 
@@ -176,7 +179,11 @@ impl Dial {
         let done = found.add_callbacks(
             move |addresses| {
                 let order = interleave(&addresses).into_iter();
-                dial.try_all(order.map(|ip| Endpoint::Ip(SocketAddr::new(ip, port))).collect());
+                dial.try_all(
+                    order
+                        .map(|ip| Endpoint::Ip(SocketAddr::new(ip, port)))
+                        .collect(),
+                );
             },
             move |failure| other.fail(ConnectErrorKind::Unresolved(failure)),
         );
@@ -271,7 +278,9 @@ impl Dial {
 
     fn take_attempt(&self, socket: SocketId) -> Option<Attempt> {
         let mut attempts = self.attempts.borrow_mut();
-        let index = attempts.iter().position(|attempt| attempt.socket == socket)?;
+        let index = attempts
+            .iter()
+            .position(|attempt| attempt.socket == socket)?;
         let attempt = attempts.remove(index);
         drop(attempts);
         self.network.reactor().deregister(attempt.token);
@@ -313,8 +322,15 @@ impl Dial {
 
     fn timed_out(&self, limit: Duration) {
         let text = "no answer in time";
-        let open = self.attempts.borrow().iter().map(|a| a.endpoint.clone()).collect::<Vec<_>>();
-        let unanswered = open.into_iter().map(|to| (to, io::Error::new(ErrorKind::TimedOut, text)));
+        let open = self
+            .attempts
+            .borrow()
+            .iter()
+            .map(|a| a.endpoint.clone())
+            .collect::<Vec<_>>();
+        let unanswered = open
+            .into_iter()
+            .map(|to| (to, io::Error::new(ErrorKind::TimedOut, text)));
         self.failures.borrow_mut().extend(unanswered);
         self.fail(ConnectErrorKind::TimedOut(limit));
     }
@@ -374,9 +390,15 @@ impl Handler for AttemptHandler {
     /// The reactor shuts down.
     fn lost(self: Box<Self>, reason: Failure, _reactor: &Handle) {
         let dial = &self.dial;
-        let attempt = dial.attempts.borrow().iter().any(|it| it.socket == self.socket);
+        let attempt = dial
+            .attempts
+            .borrow()
+            .iter()
+            .any(|it| it.socket == self.socket);
         if attempt {
-            dial.attempts.borrow_mut().retain(|it| it.socket != self.socket);
+            dial.attempts
+                .borrow_mut()
+                .retain(|it| it.socket != self.socket);
             dial.network.net().close(self.socket);
             if let Some(promise) = dial.over() {
                 promise.errback(reason);
@@ -416,9 +438,18 @@ mod tests {
             let found = interleave(&input.iter().map(parse).collect::<Vec<_>>());
             assert_eq!(found, expected.iter().map(parse).collect::<Vec<_>>());
         };
-        check(&["::1", "::2", "1.1.1.1", "2.2.2.2"], &["::1", "1.1.1.1", "::2", "2.2.2.2"]);
-        check(&["1.1.1.1", "::1", "::2", "::3"], &["1.1.1.1", "::1", "::2", "::3"]);
-        check(&["1.1.1.1", "2.2.2.2", "::1"], &["1.1.1.1", "::1", "2.2.2.2"]);
+        check(
+            &["::1", "::2", "1.1.1.1", "2.2.2.2"],
+            &["::1", "1.1.1.1", "::2", "2.2.2.2"],
+        );
+        check(
+            &["1.1.1.1", "::1", "::2", "::3"],
+            &["1.1.1.1", "::1", "::2", "::3"],
+        );
+        check(
+            &["1.1.1.1", "2.2.2.2", "::1"],
+            &["1.1.1.1", "::1", "2.2.2.2"],
+        );
         check(&["1.1.1.1"], &["1.1.1.1"]);
         check(&[], &[]);
     }

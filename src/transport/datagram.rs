@@ -85,7 +85,10 @@ impl DatagramSocket {
         if post.token.get().is_none() {
             return Err(ErrorKind::NotConnected.into());
         }
-        let sent = post.network.net().send(post.socket, payload, to.map(Peer::endpoint));
+        let sent = post
+            .network
+            .net()
+            .send(post.socket, payload, to.map(Peer::endpoint));
         if sent.is_err() {
             post.dropped.set(post.dropped.get() + 1);
         }
@@ -149,8 +152,10 @@ pub(super) fn bind(
         _ => open(network, address, &options.bind),
     };
     let ids = ids.map_err(error)?;
-    let sockets: io::Result<Vec<DatagramSocket>> =
-        ids.iter().map(|id| Post::start(network, *id, options, make())).collect();
+    let sockets: io::Result<Vec<DatagramSocket>> = ids
+        .iter()
+        .map(|id| Post::start(network, *id, options, make()))
+        .collect();
     sockets.map_err(|cause| {
         ids.iter().for_each(|id| network.net().close(*id));
         error(cause)
@@ -163,7 +168,10 @@ fn open(network: &Network, address: &Address, options: &BindOptions) -> io::Resu
         return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
     let endpoints = listener::endpoints(address)?;
-    endpoints.iter().map(|at| network.net().bind(at, options)).collect()
+    endpoints
+        .iter()
+        .map(|at| network.net().bind(at, options))
+        .collect()
 }
 
 fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
@@ -202,11 +210,16 @@ pub(super) fn dial(
         return Deferred::failed(Failure::msg(format!("{address} cannot be dialled")));
     };
     let network = network.clone();
-    network.resolver().resolve(host).add_callback(move |addresses| {
-        let first = addresses.first().ok_or_else(|| Failure::msg("no address"))?;
-        let to = Endpoint::Ip(SocketAddr::new(*first, port));
-        open(&network, &to, &options, datagrams)
-    })
+    network
+        .resolver()
+        .resolve(host)
+        .add_callback(move |addresses| {
+            let first = addresses
+                .first()
+                .ok_or_else(|| Failure::msg("no address"))?;
+            let to = Endpoint::Ip(SocketAddr::new(*first, port));
+            open(&network, &to, &options, datagrams)
+        })
 }
 
 struct Post {
@@ -328,10 +341,12 @@ impl Post {
     fn complain(&self, why: &str) {
         let now = self.network.reactor().now();
         if now < self.complaint_after.get() {
-            self.complaints_left_out.set(self.complaints_left_out.get() + 1);
+            self.complaints_left_out
+                .set(self.complaints_left_out.get() + 1);
             return;
         }
-        self.complaint_after.set(now + crate::time::Duration::from_secs(10));
+        self.complaint_after
+            .set(now + crate::time::Duration::from_secs(10));
         let left_out = self.complaints_left_out.take();
         let address = &self.local;
         let text = "the handler of a datagram failed";

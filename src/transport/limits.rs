@@ -104,7 +104,10 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Total(max) => write!(f, "{max} connections are open, which is the limit"),
             Refusal::PerPeer(max) => {
-                write!(f, "{max} connections of this peer are open, which is the limit")
+                write!(
+                    f,
+                    "{max} connections of this peer are open, which is the limit"
+                )
             }
         }
     }
@@ -126,7 +129,10 @@ mod tests {
         let limits = Limits::new(2, None);
         let first = limits.admit(&peer("10.0.0.1:1")).unwrap();
         let _second = limits.admit(&peer("10.0.0.1:2")).unwrap();
-        assert_eq!(limits.admit(&peer("10.0.0.2:3")).unwrap_err(), Refusal::Total(2));
+        assert_eq!(
+            limits.admit(&peer("10.0.0.2:3")).unwrap_err(),
+            Refusal::Total(2)
+        );
         drop(first);
         assert!(limits.admit(&peer("10.0.0.2:3")).is_ok());
     }
@@ -157,6 +163,9 @@ mod tests {
         let limits = Limits::new(2, Some(1));
         let _one = limits.admit(&Endpoint::Unnamed).unwrap();
         let _two = limits.admit(&Endpoint::Unnamed).unwrap();
-        assert_eq!(limits.admit(&Endpoint::Unnamed).unwrap_err(), Refusal::Total(2));
+        assert_eq!(
+            limits.admit(&Endpoint::Unnamed).unwrap_err(),
+            Refusal::Total(2)
+        );
     }
 }

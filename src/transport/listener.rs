@@ -80,7 +80,9 @@ impl ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.cause)?;
-        self.help.as_ref().map_or(Ok(()), |help| write!(f, "; {help}"))
+        self.help
+            .as_ref()
+            .map_or(Ok(()), |help| write!(f, "; {help}"))
     }
 }
 
@@ -98,8 +100,10 @@ fn help_for(address: &Address, cause: &io::Error) -> Option<String> {
         }
         (ErrorKind::AddrInUse, None) => {
             let port = port.unwrap_or_default();
-            format!("stop the other process (`ss -lnp 'sport = :{port}'` shows it) or choose \
-                     another port")
+            format!(
+                "stop the other process (`ss -lnp 'sport = :{port}'` shows it) or choose \
+                     another port"
+            )
         }
         (ErrorKind::PermissionDenied, None) if port.is_some_and(|port| port < 1024) => {
             "use systemd/marline.socket or net.ipv4.ip_unprivileged_port_start".into()
@@ -194,7 +198,9 @@ pub(super) fn listen(
         .collect();
     listeners.map_err(|cause| {
         // Some may listen already; all are closed, for a set is opened whole or not at all.
-        sockets.iter().for_each(|socket| network.net().close(*socket));
+        sockets
+            .iter()
+            .for_each(|socket| network.net().close(*socket));
         error(cause)
     })
 }
@@ -209,7 +215,9 @@ fn open(network: &Network, address: &Address, bind: &BindOptions) -> io::Result<
         match network.net().listen(&endpoint, bind) {
             Ok(socket) => sockets.push(socket),
             Err(error) => {
-                sockets.iter().for_each(|socket| network.net().close(*socket));
+                sockets
+                    .iter()
+                    .for_each(|socket| network.net().close(*socket));
                 return Err(error);
             }
         }
@@ -243,7 +251,9 @@ fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
         return Err(nothing_inherited(network, name));
     }
     if !sockets.iter().all(|(_, kind)| listens(*kind)) {
-        sockets.iter().for_each(|(socket, _)| network.net().close(*socket));
+        sockets
+            .iter()
+            .for_each(|(socket, _)| network.net().close(*socket));
         let text = "the inherited socket carries datagrams";
         return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
@@ -390,19 +400,23 @@ impl Acceptor {
         self.complain(error, "cannot accept connections; trying again");
         if out_of_descriptors(error) {
             let net = self.network.net();
-            let shed = (0..ACCEPTS_PER_TURN).take_while(|_| matches!(net.shed(self.socket), Ok(true)));
+            let shed =
+                (0..ACCEPTS_PER_TURN).take_while(|_| matches!(net.shed(self.socket), Ok(true)));
             let _count = shed.count();
         }
-        let Some(token) = self.token.get() else { return };
+        let Some(token) = self.token.get() else {
+            return;
+        };
         self.pause.set(Pause::Recovering);
         self.network.reactor().remove_reader(token);
         let wait = self.backoff.get();
         self.backoff.set((wait * 2).min(BACKOFF_MAX));
         let acceptor = Rc::downgrade(self);
         let timer = self.network.reactor().call_later(wait, move |reactor| {
-            let Some(acceptor) = acceptor.upgrade() else { return };
-            if let (Pause::Recovering, Some(token)) = (acceptor.pause.get(), acceptor.token.get())
-            {
+            let Some(acceptor) = acceptor.upgrade() else {
+                return;
+            };
+            if let (Pause::Recovering, Some(token)) = (acceptor.pause.get(), acceptor.token.get()) {
                 acceptor.pause.set(Pause::None);
                 reactor.add_reader(token);
             }
@@ -413,7 +427,8 @@ impl Acceptor {
     fn complain(&self, error: &io::Error, what: &str) {
         let now = self.network.reactor().now();
         if now < self.complaint_after.get() {
-            self.complaints_left_out.set(self.complaints_left_out.get() + 1);
+            self.complaints_left_out
+                .set(self.complaints_left_out.get() + 1);
             return;
         }
         self.complaint_after.set(now + COMPLAINT_INTERVAL);

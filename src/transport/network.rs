@@ -134,9 +134,15 @@ impl Network {
     }
 
     /// Takes the sockets that were handed over under `name`; a second caller finds none.
-    pub(super) fn take_inherited(&self, name: &str) -> io::Result<Vec<(SocketId, super::SocketKind)>> {
+    pub(super) fn take_inherited(
+        &self,
+        name: &str,
+    ) -> io::Result<Vec<(SocketId, super::SocketKind)>> {
         let sockets = self.inner.inherited.borrow_mut().take(name);
-        sockets.into_iter().map(|socket| self.net().adopt(socket)).collect()
+        sockets
+            .into_iter()
+            .map(|socket| self.net().adopt(socket))
+            .collect()
     }
 
     /// The names of the sockets that were handed over and not taken yet.

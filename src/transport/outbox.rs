@@ -86,7 +86,10 @@ impl Outbox {
         self.written += bytes as u64;
         let mut left = bytes;
         while left > 0 {
-            let front = self.parts.front_mut().expect("the parts sum up to `queued`");
+            let front = self
+                .parts
+                .front_mut()
+                .expect("the parts sum up to `queued`");
             if front.len() > left {
                 front.advance(left);
                 return;

@@ -21,9 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use super::connection::{
-    CloseReason, Connection, ConnectionId, ConnectionOptions, Peer, Protocol,
-};
+use super::connection::{CloseReason, Connection, ConnectionId, ConnectionOptions, Peer, Protocol};
 use super::limits::Permit;
 use super::net::{Endpoint, SocketId, SocketOption};
 use super::network::Network;
@@ -190,13 +188,17 @@ impl Stream {
     pub(super) fn set_idle_timeout(self: &Rc<Self>, limit: Option<Duration>) {
         self.idle_timeout.set(limit);
         let reading = self.phase.get() == Phase::Open && self.input.get() == Input::On;
-        let timer = limit.filter(|_| reading).map(|limit| self.close_after(limit, "idle"));
+        let timer = limit
+            .filter(|_| reading)
+            .map(|limit| self.close_after(limit, "idle"));
         drop(self.idle.replace(timer));
     }
 
     pub(super) fn set_deadline(self: &Rc<Self>, limit: Option<Duration>) {
         let open = matches!(self.phase.get(), Phase::Open | Phase::Finishing);
-        let timer = limit.filter(|_| open).map(|limit| self.close_after(limit, "total"));
+        let timer = limit
+            .filter(|_| open)
+            .map(|limit| self.close_after(limit, "total"));
         drop(self.deadline.replace(timer));
     }
 

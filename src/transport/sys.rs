@@ -264,7 +264,9 @@ impl Net for SysNet {
     }
 
     fn pollable(&self, socket: SocketId) -> io::Result<Pollable> {
-        Ok(Pollable::Fd(Rc::clone(&self.table.borrow().get(socket)?.fd)))
+        Ok(Pollable::Fd(Rc::clone(
+            &self.table.borrow().get(socket)?.fd,
+        )))
     }
 
     fn adopt(&self, descriptor: OwnedFd) -> io::Result<(SocketId, SocketKind)> {
@@ -294,7 +296,10 @@ impl Lookup for SysLookup {
             }
         }
         if found.is_empty() {
-            return Err(io::Error::new(ErrorKind::NotFound, "the name has no address"));
+            return Err(io::Error::new(
+                ErrorKind::NotFound,
+                "the name has no address",
+            ));
         }
         Ok(found)
     }

@@ -23,7 +23,11 @@ fn c_308_what_was_written_before_close_arrives_then_a_clean_end() {
     let (tape, mut peer) = world.pair_with(tape, ConnectionOptions::default());
     peer.write_all(b"go").unwrap();
     let (received, end) = world.drain(&mut peer);
-    assert!(received == sent && end.is_ok(), "{} bytes, {end:?}", received.len());
+    assert!(
+        received == sent && end.is_ok(),
+        "{} bytes, {end:?}",
+        received.len()
+    );
     drop(peer);
     world.until("the end", || tape.is_closed());
     assert_eq!(tape.reason(), Some("local"));
@@ -46,7 +50,9 @@ fn what_was_written_before_close_arrives_although_the_peer_goes_on_sending() {
     let pouring = std::thread::spawn(move || {
         // Until the connection is gone; far more than was asked for.
         let part = vec![0; 1 << 16];
-        (0..1000).take_while(|_| writing.write_all(&part).is_ok()).count()
+        (0..1000)
+            .take_while(|_| writing.write_all(&part).is_ok())
+            .count()
     });
     let mut received = Vec::new();
     let mut buffer = vec![0; 4096];
@@ -165,8 +171,14 @@ fn c_318_close_gives_up_on_a_peer_that_never_reads() {
     tape.connection().close();
     world.until("the end", || tape.is_closed());
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(5), "{took:?}");
-    assert!(matches!(*tape.closed.borrow(), Some(CloseReason::TimedOut("close"))));
+    assert!(
+        took >= Duration::from_millis(200) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    assert!(matches!(
+        *tape.closed.borrow(),
+        Some(CloseReason::TimedOut("close"))
+    ));
     let (_, end) = world.drain(&mut peer);
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
@@ -202,16 +214,18 @@ fn c_322_a_new_connect_from_within_closed_is_not_touched_by_the_old_ones_end() {
     let second = Tape::default();
     let (network, next) = (world.network.clone(), second.clone());
     *first.on_closed.borrow_mut() = Some(Box::new(move || {
-        let dialled =
-            network.connect(&tcp(address), ConnectOptions::default(), next.protocol());
+        let dialled = network.connect(&tcp(address), ConnectOptions::default(), next.protocol());
         dialled.log_err("dialling");
     }));
-    let dialled =
-        world.network.connect(&tcp(address), ConnectOptions::default(), first.protocol());
+    let dialled = world
+        .network
+        .connect(&tcp(address), ConnectOptions::default(), first.protocol());
     world.wait("the first", dialled).unwrap().abort();
     world.until("the second", || second.connection.borrow().is_some());
     second.connection().write("hello".into()).unwrap();
-    world.until("both sides", || accept.len() == 2 && accept.get(1).received_len() == 5);
+    world.until("both sides", || {
+        accept.len() == 2 && accept.get(1).received_len() == 5
+    });
     assert!(first.is_closed() && !second.is_closed());
 }
 
@@ -219,8 +233,9 @@ fn c_322_a_new_connect_from_within_closed_is_not_touched_by_the_old_ones_end() {
 fn a_failure_in_connected_closes_the_accepted_connection() {
     let mut world = World::new();
     let tape = Tape::default();
-    *tape.on_connected.borrow_mut() =
-        Some(Box::new(|_| Err(marline::deferred::Failure::msg("not today"))));
+    *tape.on_connected.borrow_mut() = Some(Box::new(|_| {
+        Err(marline::deferred::Failure::msg("not today"))
+    }));
     let (tape, mut peer) = world.pair_with(tape, ConnectionOptions::default());
     let (received, _) = world.drain(&mut peer);
     assert!(received.is_empty());

@@ -48,7 +48,11 @@ fn writes_of_one_turn_leave_in_one_vectored_write() {
     let (tape, mut peer) = world.pair();
     let parts = (0..100).map(|_| Bytes::from_static(b"0123456789"));
     tape.connection().write_vectored(parts).unwrap();
-    assert_eq!(tape.connection().written(), Mark(0), "written before the turn's end");
+    assert_eq!(
+        tape.connection().written(),
+        Mark(0),
+        "written before the turn's end"
+    );
     world.until("the flush", || tape.connection().queued_bytes() == 0);
     // One segment: a single read of the peer gets all parts, with TCP_NODELAY on.
     let mut buffer = [0; 4096];
@@ -80,15 +84,26 @@ fn c_323_a_write_over_the_cap_is_refused_whole() {
         }
         world.turn(Duration::ZERO);
     };
-    let WriteError::OverLimit { queued_bytes, bytes_max } = refused else {
+    let WriteError::OverLimit {
+        queued_bytes,
+        bytes_max,
+    } = refused
+    else {
         panic!("{refused}")
     };
-    assert_eq!((queued_bytes, bytes_max), (connection.queued_bytes(), 1 << 20));
+    assert_eq!(
+        (queued_bytes, bytes_max),
+        (connection.queued_bytes(), 1 << 20)
+    );
     assert!(queued_bytes <= 1 << 20 && queued_bytes + part.len() > 1 << 20);
     let before = connection.queued_bytes();
     let vectored = connection.write_vectored([part.clone(), part]);
     assert!(matches!(vectored, Err(WriteError::OverLimit { .. })));
-    assert_eq!(connection.queued_bytes(), before, "a part of a refused write was queued");
+    assert_eq!(
+        connection.queued_bytes(),
+        before,
+        "a part of a refused write was queued"
+    );
     assert!(connection.write(Bytes::from_static(b"small")).is_ok());
 }
 
@@ -109,7 +124,9 @@ fn c_326_each_filling_is_followed_by_exactly_one_drained() {
         Ok(())
     }));
     let (tape, mut peer) = world.pair_with(tape, ConnectionOptions::default());
-    tape.connection().write(Bytes::from(vec![7; 1 << 20])).unwrap();
+    tape.connection()
+        .write(Bytes::from(vec![7; 1 << 20]))
+        .unwrap();
     assert!(tape.connection().is_full());
     peer.set_nonblocking(true).unwrap();
     let mut received = 0;
@@ -189,7 +206,10 @@ fn c_336_a_proxy_stops_reading_while_its_other_side_is_full() {
     // The loss of one side is told to the other.
     reset(to_peer);
     world.until("both ends", || from.is_closed());
-    assert_eq!((to.reason(), from.reason()), (Some("reset"), Some("aborted")));
+    assert_eq!(
+        (to.reason(), from.reason()),
+        (Some("reset"), Some("aborted"))
+    );
 }
 
 #[test]
@@ -207,7 +227,11 @@ fn f_081_a_paused_source_holds_its_sender_up_and_loses_nothing() {
     tape.connection().resume();
     world.until("all of it", || tape.received_len() == sent);
     let received = tape.received.borrow();
-    assert!(received.chunks(part.len()).all(|chunk| *chunk == part[..chunk.len()]));
+    assert!(
+        received
+            .chunks(part.len())
+            .all(|chunk| *chunk == part[..chunk.len()])
+    );
 }
 
 #[test]
@@ -219,7 +243,10 @@ fn acked_says_what_the_peers_kernel_has_not_what_was_written() {
     world.run_for(Duration::from_millis(50));
     let (acked, written) = (connection.acked(), connection.written());
     // The peer's kernel has a part of it; ours holds another; the rest waits in the queue.
-    assert!(Mark(0) < acked && acked < written && written < mark, "{acked:?} {written:?}");
+    assert!(
+        Mark(0) < acked && acked < written && written < mark,
+        "{acked:?} {written:?}"
+    );
     peer.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 1 << 16];
     world.until("everything acknowledged", || {
@@ -242,7 +269,10 @@ fn f_104_a_reset_leaves_acked_at_what_had_arrived() {
     world.until("the loss", || tape.is_closed());
     assert_eq!(tape.reason(), Some("reset"));
     let after = connection.acked();
-    assert!(known <= after && after < mark, "{known:?} {after:?} {mark:?}");
+    assert!(
+        known <= after && after < mark,
+        "{known:?} {after:?} {mark:?}"
+    );
 }
 
 #[test]
@@ -258,7 +288,11 @@ fn c_321_a_lost_connection_holds_neither_its_protocol_nor_timers() {
     let connection = tape.connection();
     drop(peer);
     world.until("the end", || tape.is_closed());
-    assert_eq!(Rc::strong_count(&tape.0), 1 + 1, "the accepting side and the test");
+    assert_eq!(
+        Rc::strong_count(&tape.0),
+        1,
+        "somebody still holds the protocol"
+    );
     assert_eq!(world.reactor.handle().pending_timers().len(), 0);
     assert_eq!(connection.write("late".into()), Err(WriteError::Closed));
     connection.flush();

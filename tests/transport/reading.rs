@@ -42,7 +42,10 @@ fn f_071_one_turn_reads_one_budget_of_a_connection_and_serves_the_others() {
     while let Ok(written) = fast_peer.write(&bytes) {
         waiting += written;
     }
-    assert!(waiting > 2 * CHUNK_BYTES, "the kernel took only {waiting} bytes");
+    assert!(
+        waiting > 2 * CHUNK_BYTES,
+        "the kernel took only {waiting} bytes"
+    );
     fast.connection().resume();
     slow_peer.write_all(b"x").unwrap();
     let mut turns = 0;
@@ -77,13 +80,17 @@ fn c_272_data_that_came_with_the_end_are_delivered_before_the_loss() {
         drop(peer);
         world.until("the end", || tape.is_closed());
         assert_eq!(&tape.received.borrow()[..], b"last words");
-        assert_eq!(*tape.calls.borrow(), ["connected", "received", "eof", "closed"]);
+        assert_eq!(
+            *tape.calls.borrow(),
+            ["connected", "received", "eof", "closed"]
+        );
     }
 }
 
 #[test]
 fn c_273_a_reset_is_noticed_while_reading_is_paused() {
-    for poller in PollerKind::ALL {
+    // select(2) cannot tell: it knows no hang-ups.
+    for poller in [PollerKind::Epoll, PollerKind::Poll] {
         let mut world = World::on(poller);
         let (tape, peer) = world.pair();
         tape.connection().pause();
@@ -105,7 +112,10 @@ fn an_end_of_stream_while_paused_waits_for_resume() {
     assert!(!tape.is_closed());
     tape.connection().resume();
     world.until("the end", || tape.is_closed());
-    assert_eq!((&tape.received.borrow()[..], tape.reason()), (&b"kept"[..], Some("eof")));
+    assert_eq!(
+        (&tape.received.borrow()[..], tape.reason()),
+        (&b"kept"[..], Some("eof"))
+    );
 }
 
 #[test]
@@ -155,12 +165,19 @@ fn c_314_a_handler_that_fails_closes_its_own_connection_with_that_reason() {
     let mut world = World::new();
     let (bad, mut bad_peer) = world.pair();
     let (good, mut good_peer) = world.pair();
-    *bad.on_received.borrow_mut() =
-        Some(Box::new(|_, _| Err(marline::deferred::Failure::msg("not a number"))));
+    *bad.on_received.borrow_mut() = Some(Box::new(|_, _| {
+        Err(marline::deferred::Failure::msg("not a number"))
+    }));
     bad_peer.write_all(b"x").unwrap();
     world.until("the end", || bad.is_closed());
     assert_eq!(bad.reason(), Some("handler"));
-    assert!(bad.closed_text.borrow().as_ref().unwrap().contains("not a number"));
+    assert!(
+        bad.closed_text
+            .borrow()
+            .as_ref()
+            .unwrap()
+            .contains("not a number")
+    );
     good_peer.write_all(b"y").unwrap();
     world.until("the other one", || good.received_len() == 1);
 }
@@ -221,7 +238,11 @@ fn c_317_eight_megabytes_are_flushed_to_a_peer_that_has_ended_its_side() {
     peer.write_all(b"?").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     let (received, end) = world.drain(&mut peer);
-    assert!(received == sent && end.is_ok(), "{} bytes, {end:?}", received.len());
+    assert!(
+        received == sent && end.is_ok(),
+        "{} bytes, {end:?}",
+        received.len()
+    );
     world.until("the end", || tape.is_closed());
     assert_eq!(tape.reason(), Some("eof"));
 }
@@ -235,7 +256,10 @@ fn f_063_an_end_of_stream_after_every_byte_count_delivers_exactly_those_bytes() 
         peer.write_all(&text[..cut]).unwrap();
         drop(peer);
         world.until("the end", || tape.is_closed());
-        assert_eq!((&tape.received.borrow()[..], tape.reason()), (&text[..cut], Some("eof")));
+        assert_eq!(
+            (&tape.received.borrow()[..], tape.reason()),
+            (&text[..cut], Some("eof"))
+        );
     }
 }
 
@@ -273,12 +297,14 @@ fn c_363_c_367_silence_closes_once_and_leaves_no_timer() {
     let (_, end) = world.drain(&mut peer);
     assert!(end.is_ok());
     world.until("the end", || tape.is_closed());
-    assert!(matches!(*tape.closed.borrow(), Some(CloseReason::TimedOut("idle"))));
+    assert!(matches!(
+        *tape.closed.borrow(),
+        Some(CloseReason::TimedOut("idle"))
+    ));
     // One that ends for another reason takes its timer along.
-    let (tape, peer) = world.pair_with(tape, options);
+    let (tape, peer) = world.pair_with(Tape::default(), options);
     assert_eq!(world.reactor.handle().pending_timers().len(), 1);
     drop(peer);
-    *tape.closed_text.borrow_mut() = None;
     world.until("the end", || tape.is_closed());
     assert_eq!(world.reactor.handle().pending_timers().len(), 0);
 }
@@ -312,7 +338,8 @@ fn c_366_a_new_idle_limit_replaces_the_old_one() {
     assert_eq!(world.reactor.handle().pending_timers().len(), 0);
     // And one that is taken back does nothing.
     let (tape, _peer) = world.pair();
-    tape.connection().set_idle_timeout(Some(Duration::from_millis(30)));
+    tape.connection()
+        .set_idle_timeout(Some(Duration::from_millis(30)));
     tape.connection().set_idle_timeout(None);
     world.run_for(Duration::from_millis(80));
     assert!(!tape.is_closed());
@@ -349,6 +376,9 @@ fn c_368_a_total_limit_closes_a_peer_that_drips() {
             break;
         }
     }
-    assert!(matches!(*tape.closed.borrow(), Some(CloseReason::TimedOut("total"))));
+    assert!(matches!(
+        *tape.closed.borrow(),
+        Some(CloseReason::TimedOut("total"))
+    ));
     assert!(tape.received_len() >= 3);
 }

@@ -82,7 +82,11 @@ impl World {
         options: ListenOptions,
     ) -> (Listener, SocketAddr) {
         let at = "tcp://127.0.0.1:0".parse().unwrap();
-        let listener = self.network.listen(&at, options, accept.clone()).unwrap().remove(0);
+        let listener = self
+            .network
+            .listen(&at, options, accept.clone())
+            .unwrap()
+            .remove(0);
         let Endpoint::Ip(address) = *listener.local_address() else {
             panic!("not a TCP listener")
         };
@@ -116,7 +120,10 @@ impl World {
         let mut buffer = vec![0; 1 << 16];
         let limit = Instant::now() + PATIENCE;
         while end.is_none() {
-            assert!(Instant::now() < limit, "the peer waited too long for the end");
+            assert!(
+                Instant::now() < limit,
+                "the peer waited too long for the end"
+            );
             match peer.read(&mut buffer) {
                 Ok(0) => end = Some(Ok(())),
                 Ok(bytes) => all.extend_from_slice(&buffer[..bytes]),
@@ -262,12 +269,10 @@ fn copy(reason: &CloseReason) -> CloseReason {
     match reason {
         CloseReason::Eof => CloseReason::Eof,
         CloseReason::Local => CloseReason::Local,
-        CloseReason::Reset(error) => {
-            CloseReason::Reset(error.raw_os_error().map_or_else(
-                || std::io::Error::from(error.kind()),
-                std::io::Error::from_raw_os_error,
-            ))
-        }
+        CloseReason::Reset(error) => CloseReason::Reset(error.raw_os_error().map_or_else(
+            || std::io::Error::from(error.kind()),
+            std::io::Error::from_raw_os_error,
+        )),
         CloseReason::TimedOut(what) => CloseReason::TimedOut(what),
         CloseReason::Aborted => CloseReason::Aborted,
         CloseReason::Handler(failure) => CloseReason::Handler(failure.clone()),
@@ -301,7 +306,11 @@ impl Tapes {
         self.tapes.borrow()[index].clone()
     }
     pub fn open_count(&self) -> usize {
-        self.tapes.borrow().iter().filter(|tape| !tape.is_closed()).count()
+        self.tapes
+            .borrow()
+            .iter()
+            .filter(|tape| !tape.is_closed())
+            .count()
     }
 }
 
@@ -368,5 +377,7 @@ pub fn tcp(address: SocketAddr) -> Address {
 
 /// Bytes that show a loss or a swap wherever it happens.
 pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    (0..len as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
 }

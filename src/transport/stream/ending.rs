@@ -75,7 +75,11 @@ impl Stream {
 
     pub(super) fn start_close_timer(self: &Rc<Self>) {
         let limit = self.options.close_timeout;
-        let restarted = self.closing.borrow().as_ref().is_some_and(|timer| timer.reset(limit));
+        let restarted = self
+            .closing
+            .borrow()
+            .as_ref()
+            .is_some_and(|timer| timer.reset(limit));
         if restarted {
             return;
         }

@@ -18,14 +18,14 @@ impl Stream {
     pub(super) fn readable(self: &Rc<Self>) -> Progress {
         let mut left = READ_BYTES_PER_TURN;
         while self.input.get() == Input::On && self.phase.get() != Phase::Lost {
-            if left == 0 {
+            if left < READ_BYTES_MIN {
                 return Progress::More;
             }
             let mut chunk = self.network.chunks().lend();
-            match self.network.net().read(self.socket, &mut chunk) {
+            match self.network.net().read(self.socket, &mut chunk[..left]) {
                 Ok(0) => self.ended(),
                 Ok(bytes) => {
-                    left = left.saturating_sub(bytes);
+                    left -= bytes;
                     self.deliver(chunk.keep(bytes));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
@@ -90,3 +90,6 @@ impl Stream {
 /// What one connection may read in one turn, so that one fast sender does not keep a thousand
 /// slow ones waiting (F-071). What is more comes in the next turn.
 const READ_BYTES_PER_TURN: usize = CHUNK_BYTES;
+
+/// Less than this is not worth a read in this turn.
+const READ_BYTES_MIN: usize = 16 * 1024;

@@ -51,7 +51,9 @@ impl Stream {
         if self.flush.get() == Flush::Idle {
             self.flush.set(Flush::Scheduled);
             let stream = Rc::clone(self);
-            self.network.reactor().call_soon(move |_| stream.run_flush());
+            self.network
+                .reactor()
+                .call_soon(move |_| stream.run_flush());
         }
     }
 
@@ -159,18 +161,22 @@ impl Stream {
         }
         self.snapshot_acked();
         self.outbox.borrow_mut().clear();
-        self.reason.borrow_mut().get_or_insert(CloseReason::Reset(error));
+        self.reason
+            .borrow_mut()
+            .get_or_insert(CloseReason::Reset(error));
         self.read_rest_soon();
     }
 
     /// Reads to the end of a connection that can no longer be written to.
     fn read_rest_soon(self: &Rc<Self>) {
         let stream = Rc::clone(self);
-        self.network.reactor().call_soon(move |_| match stream.readable() {
-            Progress::More if stream.input.get() == Input::On => stream.read_rest_soon(),
-            Progress::More if stream.input.get() == Input::Paused => {}
-            _ => stream.end_as_decided(),
-        });
+        self.network
+            .reactor()
+            .call_soon(move |_| match stream.readable() {
+                Progress::More if stream.input.get() == Input::On => stream.read_rest_soon(),
+                Progress::More if stream.input.get() == Input::Paused => {}
+                _ => stream.end_as_decided(),
+            });
     }
 
     pub(super) fn tell_drained(self: &Rc<Self>) {

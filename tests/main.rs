@@ -10,5 +10,7 @@ mod protocol;
 mod reactor_support;
 mod reactor_timers;
 mod skips;
+mod steps_events;
+mod steps_memory;
 mod systemd_units;
 mod transport;

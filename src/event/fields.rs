@@ -95,6 +95,11 @@ impl Slot {
         Slot::Value(Box::new(Value::Bytes(text)))
     }
 
+    /// A slot of a time, in microseconds since 1970-01-01T00:00:00Z.
+    pub fn time(micros: i64) -> Slot {
+        Slot::Time(WallTime::from_micros(micros))
+    }
+
     fn span_mut(&mut self) -> Option<&mut Span> {
         match self {
             Slot::Text(span) | Slot::Json(span) => Some(span),

@@ -231,7 +231,7 @@ impl Batch {
             let reach = event.reach();
             match runs.last_mut() {
                 Some(run) if run.continues(reach, &self.bytes) => {
-                    run.end = reach.end;
+                    run.end = run.end.max(reach.end);
                     run.events += 1;
                 }
                 _ => runs.push(Run {
@@ -278,9 +278,11 @@ impl Run {
         &bytes[self.start as usize..self.end as usize]
     }
 
+    /// Whether `next` overlaps, touches or follows after one newline.
     fn continues(&self, next: Span, bytes: &[u8]) -> bool {
-        next.start == self.end
-            || (Some(next.start) == self.end.checked_add(1) && bytes[self.end as usize] == b'\n')
+        let touches = (self.start..=self.end).contains(&next.start);
+        let follows = Some(next.start) == self.end.checked_add(1);
+        touches || (follows && bytes[self.end as usize] == b'\n')
     }
 }
 

@@ -6,7 +6,7 @@
 //! write straight into the buffer.
 //!
 //! Framing is never broken by what an event holds: under `lines` a newline inside a payload
-//! becomes a blank, under `nul` a NUL does. A run of lines is taken for one only after its
+//! becomes a blank and one at its end is the line's own; under `nul` the same of NUL. A run of lines is taken for one only after its
 //! newlines were counted.
 
 use std::ops::Range;
@@ -349,12 +349,19 @@ impl Output {
         if frame.has_head() {
             self.scratch.clear();
             write(&mut self.scratch);
+            // RFC 6587 knows no empty message: its count starts with a nonzero digit.
+            if frame == Frame::OctetCounted && self.scratch.is_empty() {
+                return;
+            }
             frame.write_head(self.scratch.len(), &mut self.buffer);
             self.buffer.extend_from_slice(&self.scratch);
         } else {
             let start = self.buffer.len();
             write(&mut self.buffer);
             if let Some(delimiter) = frame.delimiter() {
+                if self.buffer.len() > start && self.buffer.last() == Some(&delimiter) {
+                    self.buffer.pop();
+                }
                 blank(&mut self.buffer[start..], delimiter);
             }
         }
@@ -474,9 +481,9 @@ mod tests {
         let check = |frame, expected: &str| {
             assert_eq!(text(&Encoder::Raw, &batch, frame), expected, "{frame:?}");
         };
-        check(Frame::Lines, "ab \n\0cd\n\n");
+        check(Frame::Lines, "ab\n\0cd\n\n");
         check(Frame::Nul, "ab\n\0 cd\0\0");
-        check(Frame::OctetCounted, "3 ab\n3 \0cd0 ");
+        check(Frame::OctetCounted, "3 ab\n3 \0cd");
         check(Frame::LengthU32, "\0\0\0\x03ab\n\0\0\0\x03\0cd\0\0\0\0");
         check(Frame::Netstring, "3:ab\n,3:\0cd,0:,");
         check(Frame::Datagram, "ab\n\0cd");

@@ -17,6 +17,7 @@ pub mod condition;
 pub mod descriptor;
 pub mod encode;
 pub mod graph;
+pub mod guard;
 pub mod intake;
 pub mod ledger;
 pub mod memory;

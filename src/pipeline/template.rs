@@ -79,6 +79,20 @@ impl Template {
         Ok(Template { parts })
     }
 
+    /// A template that is one field or metadata alone, written without braces: `host`,
+    /// `.user.name`, `%peer`.
+    ///
+    /// # Errors
+    /// It is no path. The offset is in bytes of `text`.
+    pub fn of_field(text: &str) -> Result<Template, Mistake> {
+        match parse(text)? {
+            part @ (Part::Field(_) | Part::Source | Part::Peer) => {
+                Ok(Template { parts: vec![part] })
+            }
+            _ => Err(Mistake::new(format!("`{text}` is no field")).help("write it like `.host`")),
+        }
+    }
+
     /// What stands before the first place that is filled.
     pub fn literal_prefix(&self) -> &str {
         match self.parts.first() {

@@ -1,0 +1,44 @@
+//! `parse = "json"`: the fields of an object, as ranges of its text.
+//!
+//! The whole text is checked; nothing of it is built. A key with escapes gets a text of its own.
+
+use super::place::{Place, shared_key};
+use super::{List, Parser, Reason};
+use crate::protocol::json;
+
+/// The parser.
+#[derive(Debug, Default)]
+pub(super) struct Json {
+    scanned: Vec<json::Field>,
+}
+
+impl Parser for Json {
+    fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
+        match fields_of(place, &mut self.scanned, found) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(format!("not a JSON object: {error}").into()),
+        }
+    }
+}
+
+/// Adds the fields of the object that `place` is; `scanned` is room to work in.
+pub(in crate::steps) fn fields_of(
+    place: &Place<'_>,
+    scanned: &mut Vec<json::Field>,
+    found: &mut List<'_>,
+) -> Result<(), json::JsonError> {
+    let text = place.bytes();
+    json::scan(text, scanned)?;
+    found.reserve(scanned.len());
+    for field in scanned.iter() {
+        let key = if field.key_escaped {
+            let mut key = Vec::new();
+            json::unescape(field.key.of(text), &mut key);
+            shared_key(&key)
+        } else {
+            place.key(field.key, true)
+        };
+        found.push(key, place.json_slot(field.value));
+    }
+    Ok(())
+}

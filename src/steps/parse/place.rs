@@ -1,0 +1,136 @@
+//! Where the text lies that a step reads: in the batch's bytes, or beside them.
+//!
+//! In the batch, what is found in it becomes spans. A text of its own (unescaped, or made by a
+//! step before) is shared by the values found in it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vrl::value::Value;
+
+use super::Reason;
+use crate::event::{Event, Found, Key, Slot, Span, find, parse_json, write_plain_slot};
+use crate::protocol;
+
+/// A text and where it lies.
+#[derive(Debug)]
+pub(in crate::steps) enum Place<'a> {
+    /// A span of the batch's bytes.
+    Batch(&'a Bytes, Span),
+    /// Bytes of its own.
+    Own(Bytes),
+}
+
+impl<'a> Place<'a> {
+    /// The field `message` of an event.
+    pub fn message(event: &Event, bytes: &'a Bytes) -> Result<Place<'a>, Reason> {
+        match event {
+            Event::Raw(span) => Ok(Place::Batch(bytes, *span)),
+            Event::Fields(_) => match find(event, bytes, b"message") {
+                Some(found) => Place::text(found, bytes),
+                None => Err("there is no field `message`".into()),
+            },
+        }
+    }
+
+    /// The text of a field.
+    fn text(found: Found<'_>, bytes: &'a Bytes) -> Result<Place<'a>, Reason> {
+        let slot = match found {
+            Found::Message(span) | Found::Slot(&Slot::Text(span)) => {
+                return Ok(Place::Batch(bytes, span));
+            }
+            Found::Slot(slot) => slot,
+        };
+        let text = match slot {
+            Slot::Json(span) if span.of(bytes).starts_with(b"\"") => parse_json(bytes, *span),
+            Slot::Value(value) => Value::clone(value),
+            Slot::Constant(constant) => constant.value.clone(),
+            _ => Value::Null,
+        };
+        match text.as_bytes() {
+            Some(text) => Ok(Place::Own(text.clone())),
+            None => Err("the field `message` is not a text".into()),
+        }
+    }
+
+    /// A field's value as JSON text.
+    pub fn json(found: Found<'_>, bytes: &'a Bytes) -> Place<'a> {
+        match found {
+            Found::Message(span) | Found::Slot(&(Slot::Text(span) | Slot::Json(span))) => {
+                Place::Batch(bytes, span)
+            }
+            Found::Slot(slot) => {
+                let mut text = Vec::new();
+                // A text is JSON already, as in `message`; anything else is written as JSON.
+                write_plain_slot(slot, bytes, &mut text);
+                Place::Own(Bytes::from(text))
+            }
+        }
+    }
+
+    /// A part of this text.
+    pub fn part(&self, part: protocol::Span) -> Place<'a> {
+        match self {
+            Place::Batch(bytes, span) => Place::Batch(bytes, ours(part).within(*span)),
+            Place::Own(own) => Place::Own(ours(part).share(own)),
+        }
+    }
+
+    /// The text.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Place::Batch(bytes, span) => span.of(bytes),
+            Place::Own(own) => own,
+        }
+    }
+
+    /// Where it lies in the batch, or `whole` where it does not.
+    pub fn raw(&self, whole: Span) -> Span {
+        match self {
+            Place::Batch(_, span) => *span,
+            Place::Own(_) => whole,
+        }
+    }
+
+    /// A part of it as a slot of text.
+    pub fn text_slot(&self, part: protocol::Span) -> Slot {
+        match self {
+            Place::Batch(_, span) => Slot::Text(ours(part).within(*span)),
+            Place::Own(own) => Slot::text(ours(part).share(own)),
+        }
+    }
+
+    /// A part of it as a slot of valid JSON.
+    #[inline]
+    pub fn json_slot(&self, part: protocol::Span) -> Slot {
+        match self {
+            Place::Batch(_, span) => Slot::Json(ours(part).within(*span)),
+            Place::Own(own) => Slot::Value(Box::new(parse_json(own, ours(part)))),
+        }
+    }
+
+    /// A part of it as a key; of JSON that has no escapes, or of plain text.
+    #[inline]
+    pub fn key(&self, part: protocol::Span, json: bool) -> Key {
+        match self {
+            Place::Batch(_, span) if json => Key::Json(ours(part).within(*span)),
+            Place::Batch(_, span) => Key::Span(ours(part).within(*span)),
+            Place::Own(own) => shared_key(ours(part).of(own)),
+        }
+    }
+}
+
+/// A key with a text of its own.
+pub(in crate::steps) fn shared_key(text: &[u8]) -> Key {
+    let text: Cow<'_, str> = String::from_utf8_lossy(text);
+    Key::Shared(Arc::from(text))
+}
+
+#[inline]
+fn ours(span: protocol::Span) -> Span {
+    Span {
+        start: span.start,
+        end: span.end,
+    }
+}

@@ -1,0 +1,11 @@
+//! Coverage-guided fuzzing of the `length_u32` framer, against its slow twin, under any cuts.
+//!
+//! One execution is one call of the entry function that the seeded mutator of the test suite
+//! calls too; it panics where something does not hold.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use marline::protocol::Framing;
+use marline_fuzz::fuzz_entries;
+
+fuzz_target!(|data: &[u8]| fuzz_entries::framer(Framing::LengthU32, data));

@@ -40,7 +40,7 @@ def idle(subject, seconds=10):
     time.sleep(2)
     cpu, wakes = measure.cpu_fine(process.pid), measure.wakeups(process.pid)
     time.sleep(seconds)
-    cpu = measure.cpu_ticks(process.pid) - cpu
+    cpu = measure.cpu_fine(process.pid) - cpu
     wakes = measure.wakeups(process.pid) - wakes
     resident = measure.memory(process.pid)[0]
     threads = measure.threads(process.pid)

@@ -107,7 +107,7 @@ def rsyslog(case, folder):
     action = (f'action(type="omfwd" target="127.0.0.1" port="{OUT}" protocol="tcp" '
               f'template="{form}" action.resumeRetryCount="-1" {extra})')
     if case == "tcp_to_blackhole":
-        action = "stop"
+        action = 'action(type="omfile" file="/dev/null" template="raw")'
     if case == "tcp_to_file":
         action = (f'action(type="omfile" file="{folder}/out.log" template="raw" '
                   'ioBufferSize="256k" asyncWriting="off")')

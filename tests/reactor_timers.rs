@@ -237,7 +237,7 @@ each_poller! {
             a.reset(ms(60));
         });
         let cancelled = world.handle.call_later(ms(15), log.entry("never"));
-        let _ = world.handle.call_later(ms(12), move |_| drop(cancelled.cancel()));
+        let _ = world.handle.call_later(ms(12), move |_| assert!(cancelled.cancel()));
         world.run_until(|| log.len() == 5);
         log.expect(&["b", "c", "b2", "b1", "a"]);
     }

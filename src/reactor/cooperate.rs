@@ -136,12 +136,12 @@ impl Cooperator {
         let (tasks, timer) = {
             let mut state = self.0.state.borrow_mut();
             state.is_stopped = true;
-            state.ready.clear();
-            (std::mem::take(&mut state.tasks), state.timer.take())
+            let tasks: Vec<Rc<Task>> = state.tasks.iter().filter_map(Weak::upgrade).collect();
+            (tasks, state.timer.take())
         };
         drop(timer);
         let why = TaskError::SchedulerStopped;
-        for task in tasks.iter().filter_map(Weak::upgrade) {
+        for task in tasks {
             task.end(why, Some(Failure::new(why)));
         }
     }

@@ -14,6 +14,7 @@
 
 mod cooperate;
 mod core;
+mod durability;
 mod handle;
 mod jobs;
 mod periodic;
@@ -40,6 +41,8 @@ use crate::time::{Clock, SystemClock};
 
 pub use self::cooperate::{CooperativeTask, Cooperator, Step, TaskError};
 pub use self::core::{Exit, Options, PanicPolicy};
+#[doc(hidden)]
+pub use self::durability::abort_for_durability;
 pub use self::handle::Handle;
 pub use self::periodic::{AlreadyRunning, Periodic};
 pub use self::poller::{Direction, Pollable, Poller, PollerKind, Readiness, Wake};
@@ -118,6 +121,14 @@ impl Reactor {
     }
 
     /// Takes turns until the reactor has been stopped and has shut down, or was aborted.
+    ///
+    /// A handler cannot call it: it has a [`Handle`], and this needs the reactor itself (C-244).
+    ///
+    /// ```compile_fail
+    /// # fn check(handle: marline::reactor::Handle) {
+    /// handle.call_soon(|reactor| { reactor.run(); });
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of [`turn`](Self::turn).

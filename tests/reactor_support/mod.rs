@@ -8,15 +8,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use marline::deferred::Failure;
 use marline::reactor::{
-    Handle, Handler, Options, Pollable, PollerKind, PoolSizes, Progress, Reactor, Seams, Status,
-    Threads, Token,
+    Handle, Handler, Options, Pollable, Poller, PollerKind, PoolSizes, Progress, Reactor, Seams,
+    Status, Threads, Token,
 };
 use marline::sim::{SimIo, SimPoller, SimStream, VirtualClock, pipe};
-use marline::time::Instant;
+use marline::time::{Clock, Instant, SystemClock};
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Runs each body as four tests, named by their pollers.
 #[macro_export]
@@ -44,6 +46,37 @@ macro_rules! each_poller {
             #[test]
             fn sim() {
                 body(&mut World::new(Kind::Sim));
+            }
+        }
+    )*};
+}
+
+/// Like [`each_poller`], with a clock that only the test moves: times are exact on all pollers.
+#[macro_export]
+macro_rules! each_poller_by_hand {
+    ($(fn $name:ident($world:ident: &mut World) $body:block)*) => {$(
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            use $crate::reactor_support::{Kind, World};
+
+            fn body($world: &mut World) $body
+
+            #[test]
+            fn epoll() {
+                body(&mut World::by_hand(Kind::Epoll));
+            }
+            #[test]
+            fn poll() {
+                body(&mut World::by_hand(Kind::Poll));
+            }
+            #[test]
+            fn select() {
+                body(&mut World::by_hand(Kind::Select));
+            }
+            #[test]
+            fn sim() {
+                body(&mut World::by_hand(Kind::Sim));
             }
         }
     )*};
@@ -95,35 +128,53 @@ pub struct World {
     pub kind: Kind,
     pub reactor: Reactor,
     pub handle: Handle,
-    /// In a simulated world.
+    /// Where time is not the machine's.
     pub clock: Option<VirtualClock>,
     io: SimIo,
 }
 
 impl World {
+    /// A world whose time passes by itself: really, or while the simulated poller waits.
     pub fn new(kind: Kind) -> World {
         World::with_options(kind, Options::default())
     }
 
     pub fn with_options(kind: Kind, options: Options) -> World {
+        World::make(kind, options, kind != Kind::Sim)
+    }
+
+    /// A world whose time only the test moves.
+    pub fn by_hand(kind: Kind) -> World {
+        World::by_hand_with(kind, Options::default())
+    }
+
+    pub fn by_hand_with(kind: Kind, options: Options) -> World {
+        World::make(kind, options, false)
+    }
+
+    fn make(kind: Kind, options: Options, real_time: bool) -> World {
         let (clock, io) = (VirtualClock::new(), SimIo::new());
-        let system = |kind| Seams::system(kind).unwrap();
-        let seams = match kind {
-            Kind::Epoll => system(PollerKind::Epoll),
-            Kind::Poll => system(PollerKind::Poll),
-            Kind::Select => system(PollerKind::Select),
-            Kind::Sim => Seams {
-                clock: Rc::new(clock.clone()),
-                poller: Box::new(SimPoller::new(clock.clone(), io.clone())),
-                worker: Rc::new(Threads::new(PoolSizes::default())),
+        let poller: Box<dyn Poller> = match kind {
+            Kind::Epoll => PollerKind::Epoll.open().unwrap(),
+            Kind::Poll => PollerKind::Poll.open().unwrap(),
+            Kind::Select => PollerKind::Select.open().unwrap(),
+            Kind::Sim => Box::new(SimPoller::new(clock.clone(), io.clone())),
+        };
+        let seams = Seams {
+            clock: if real_time {
+                Rc::new(SystemClock::new())
+            } else {
+                Rc::new(clock.clone())
             },
+            poller,
+            worker: Rc::new(Threads::new(PoolSizes::default())),
         };
         let reactor = Reactor::new(seams, options).unwrap();
         World {
             kind,
             handle: reactor.handle(),
             reactor,
-            clock: (kind == Kind::Sim).then_some(clock),
+            clock: (!real_time).then_some(clock),
             io,
         }
     }
@@ -134,10 +185,16 @@ impl World {
 
     /// Takes turns until `span` has passed.
     pub fn run_for(&mut self, span: Duration) {
-        if let Some(clock) = self.clock.clone() {
-            clock.drive(&mut self.reactor, span).unwrap();
-            return;
+        match (self.clock.clone(), self.kind) {
+            (Some(clock), Kind::Sim) => {
+                clock.drive(&mut self.reactor, span).unwrap();
+            }
+            (Some(clock), _) => self.step_through(&clock, span),
+            (None, _) => self.run_really(span),
         }
+    }
+
+    fn run_really(&mut self, span: Duration) {
         let until = self.handle.fresh() + span;
         while self.handle.fresh() < until {
             let left = until.since(self.handle.fresh());
@@ -145,6 +202,29 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// From deadline to deadline, as the simulated poller does.
+    fn step_through(&mut self, clock: &VirtualClock, span: Duration) {
+        let until = clock.now() + span;
+        for _ in 0..100_000 {
+            if let Status::Ended(_) = self.reactor.turn(Some(Duration::ZERO)).unwrap() {
+                return;
+            }
+            let wait = self.handle.next_wait();
+            let left = until.since(clock.now());
+            if wait != Some(Duration::ZERO) && left == Duration::ZERO {
+                return;
+            }
+            clock.move_by(wait.map_or(left, |wait| wait.min(left)));
+        }
+        panic!("livelock");
+    }
+
+    /// Moves the clock at once and takes one turn.
+    pub fn jump(&mut self, span: Duration) {
+        self.clock.as_ref().unwrap().move_by(span);
+        self.turns(1);
     }
 
     /// Takes turns until `done`; fails the test when that takes too long.
@@ -214,15 +294,6 @@ impl Stream {
             )?),
             Stream::Sim(stream) => stream.write(bytes),
         }
-    }
-
-    /// Writes until it would block; how much.
-    pub fn fill(&self) -> usize {
-        let mut written = 0;
-        while let Ok(count) = self.write(&[b'x'; 4096]) {
-            written += count;
-        }
-        written
     }
 }
 
@@ -298,11 +369,13 @@ impl Source {
         self
     }
 
+    #[track_caller]
     pub fn register(self, handle: &Handle) -> Token {
         let pollable = self.stream.pollable();
         handle.register(pollable, Box::new(self)).unwrap()
     }
 
+    #[track_caller]
     pub fn register_reader(self, handle: &Handle) -> Token {
         let token = self.register(handle);
         handle.add_reader(token);
@@ -359,4 +432,52 @@ impl Handler for Source {
 /// The time on the world's clock, in whole milliseconds.
 pub fn millis(instant: Instant) -> u64 {
     instant.as_nanos() / 1_000_000
+}
+
+/// What is logged on this thread while it lives, one line per record: `LEVEL message key=value`.
+pub struct Captured {
+    lines: Lines,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Captured {
+    pub fn new() -> Captured {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let layer = CaptureLayer(lines.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        Captured {
+            lines: Lines(lines),
+            _guard: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    /// The records that contain `text`.
+    pub fn with(&self, text: &str) -> Vec<String> {
+        let lines = self.lines.0.lock().unwrap();
+        lines
+            .iter()
+            .filter(|line| line.contains(text))
+            .cloned()
+            .collect()
+    }
+}
+
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+struct CaptureLayer(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for CaptureLayer {
+    fn on_event(
+        &self,
+        event: &tracing::Event<'_>,
+        _context: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        let mut line = event.metadata().level().to_string();
+        event.record(
+            &mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                line.push_str(&format!(" {}={value:?}", field.name()));
+            },
+        );
+        self.0.lock().unwrap().push(line);
+    }
 }

@@ -61,7 +61,8 @@ pub struct ListenError {
 }
 
 impl ListenError {
-    pub(super) fn new(address: &Address, cause: io::Error) -> Self {
+    /// The error with the advice that fits it.
+    pub fn new(address: &Address, cause: io::Error) -> Self {
         ListenError {
             help: help_for(address, &cause),
             address: address.clone(),

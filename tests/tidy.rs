@@ -374,6 +374,30 @@ fn every_file_is_compiled() {
 }
 
 #[test]
+fn the_import_table_is_documented() {
+    let document = read("docs/ARCHITECTURE.md");
+    let rows = imports::IMPORTS.iter().map(|(room, allowed)| {
+        let names = match *allowed {
+            [] => "nothing".to_owned(),
+            ["*"] if *room == "sim" => "everything".to_owned(),
+            ["*"] => "everything but `sim`".to_owned(),
+            names => names
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        format!("| `{room}` | {names} |")
+    });
+    let lacks = rows.filter(|row| !document.lines().any(|line| line == row));
+    report(
+        lacks
+            .map(|row| format!("docs/ARCHITECTURE.md: no {row}"))
+            .collect(),
+    );
+}
+
+#[test]
 fn import_table_lists_the_rooms() {
     let of_tree: BTreeSet<&str> = tree().iter().filter_map(Source::room).collect();
     let of_table: BTreeSet<&str> = imports::IMPORTS.iter().map(|(room, _)| *room).collect();

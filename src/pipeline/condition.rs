@@ -546,10 +546,7 @@ mod tests {
         );
         check(
             "if .a == 1 { .o = . }; .z = 1; return null",
-            concat!(
-                r#"{"a":1,"o":{"a":1,"n":null,"o":{"x":[1,2,{"y":"deep"}]},"s":"error"},"#,
-                r#""s":"error","n":null,"z":1}"#
-            ),
+            r#"{"a":1,"o":{"a":1,"n":null,"o":{"x":[1,2,{"y":"deep"}]},"s":"error"},"s":"error","n":null,"z":1}"#,
         );
         assert!(
             change(".a = 5; .b = to_int!(.s)")

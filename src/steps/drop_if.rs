@@ -1,7 +1,4 @@
 //! `drop_if`: lets the events end here for which a condition holds.
-//!
-//! Also the filter behind `keep_if`. An event for which the condition gives null or an error is
-//! treated as one for which it is false, and counted as an error.
 
 use crate::event::Batch;
 use crate::pipeline::condition::{Condition, Truth};

@@ -61,8 +61,7 @@ pub struct ListenError {
 }
 
 impl ListenError {
-    /// The error with the advice that fits it.
-    pub fn new(address: &Address, cause: io::Error) -> Self {
+    pub(super) fn new(address: &Address, cause: io::Error) -> Self {
         ListenError {
             help: help_for(address, &cause),
             address: address.clone(),

@@ -150,6 +150,14 @@ impl Part {
         self.close(events, None);
     }
 
+    /// The first `events` of what is left have arrived; the rest is still to be settled.
+    pub fn deliver_some(&mut self, events: u64) {
+        let events = events.min(self.open_events);
+        self.port.ledger().delivered.add(events);
+        self.port.ledger().in_flight.sub(events);
+        self.open_events -= events;
+    }
+
     /// All of its events are given up. The source of an acknowledged batch gets an error.
     pub fn dropped(mut self, reason: &'static str) {
         self.give_up(reason);

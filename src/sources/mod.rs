@@ -3,9 +3,13 @@
 //! A source turns what its peers send into batches and hands them to its outlet. Sources know
 //! nothing of each other, of steps or of sinks.
 
+mod addresses;
+mod datagrams;
+mod framed;
 mod generate;
+mod socket;
 
 use crate::pipeline::descriptor::Descriptor;
 
 /// Every source, in the order of `marline list`.
-pub const ALL: &[&Descriptor] = &[&generate::DESCRIPTOR];
+pub const ALL: &[&Descriptor] = &[&socket::DESCRIPTOR, &generate::DESCRIPTOR];

@@ -1,0 +1,155 @@
+//! `socket`: frames to a collector over TCP, a Unix socket, or as datagrams.
+//!
+//! A stream is one connection, made again with back-off whenever it is lost, and in order. A
+//! part is settled when the peer's kernel has acknowledged all of it; what was not acknowledged
+//! when a connection was lost is sent again on the next one, from the first frame that is not
+//! known to have arrived. Datagrams are settled when the kernel has taken them.
+
+mod datagrams;
+mod stream;
+
+use crate::deferred::{Deferred, Failure};
+use crate::pipeline::component::{Resources, Sink};
+use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
+use crate::pipeline::encode::{ENCODE, Encoder, FRAMES, Frame};
+use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::port::Inlet;
+use crate::pipeline::shared_options;
+use crate::time::Duration;
+use crate::transport::{Address, BackoffOptions, ClientOptions, ConnectOptions, Network};
+
+/// The component.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: "socket",
+    summary: "frames to a collector over TCP, UDP or a Unix socket",
+    options: &[
+        Opt::new(
+            "address",
+            "whom to send to: tcp://, udp://, unix:// or unixgram://",
+            Kind::Text(Some(check_address)),
+        ),
+        Opt::new(
+            "addresses",
+            "several collectors in place of `address`: the first that can be reached is used",
+            Kind::List(&Kind::Text(Some(check_address))),
+        ),
+        ENCODE,
+        Opt::new(
+            "framing",
+            "how events are told apart in a stream; each datagram is one event",
+            Kind::Word(FRAMES),
+        )
+        .default("\"lines\""),
+    ],
+    shared: &[shared_options::DIALLING],
+    example: "[sink.collector]\ntype    = \"socket\"\naddress = \"tcp://collector.example.net:6514\"\n",
+    build: Build::Sink(build),
+};
+
+fn check_address(text: &str) -> Result<(), Mistake> {
+    parse(text).map(drop)
+}
+
+fn parse(text: &str) -> Result<Address, Mistake> {
+    let address: Address = text.parse().map_err(|error: crate::transport::AddressError| {
+        let length = text.len().saturating_sub(error.offset).max(1);
+        Mistake::new(error.message).at(error.offset, length).help(error.help)
+    })?;
+    match &address {
+        Address::Tls { .. } => Err(Mistake::new("tls:// is not available in this version")
+            .at(0, "tls".len())
+            .help("write tcp:// and let a proxy speak TLS")),
+        Address::Systemd(_) => Err(Mistake::new("an inherited socket cannot be dialled")
+            .at(0, "systemd".len())
+            .help("write tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH")),
+        Address::Tcp { port: 0, .. } | Address::Udp { port: 0, .. } => {
+            Err(Mistake::new("port 0 cannot be dialled")
+                .at(text.len() - 1, 1)
+                .help("write the port that the collector listens on"))
+        }
+        _ => Ok(address),
+    }
+}
+
+fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
+    let texts = options.one_or_many("address", "addresses")?;
+    let addresses = texts.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let how = How { encoder: Encoder::of(options)?, frame: Frame::of(options.word("framing")) };
+    let are_datagrams = addresses.iter().filter(|a| a.is_datagram() == Some(true)).count();
+    if are_datagrams == 0 {
+        let running = None;
+        return Ok(Box::new(StreamSink { client: client_options(options, addresses), how, running }));
+    }
+    match <[Address; 1]>::try_from(addresses) {
+        Ok([address]) => Ok(Box::new(DatagramSink { address, how, running: None })),
+        Err(_) => Err(options
+            .mistake("addresses", "datagrams go to one address: nobody says whether it is there")
+            .help("use one `address`, or streams")),
+    }
+}
+
+fn client_options(options: &Options, addresses: Vec<Address>) -> ClientOptions {
+    ClientOptions {
+        addresses,
+        connect: ConnectOptions {
+            timeout: options.duration("connect_timeout"),
+            ..ConnectOptions::default()
+        },
+        prepare_timeout: Duration::from_secs(10),
+        backoff: BackoffOptions {
+            max: options.duration("retry.max_delay"),
+            ..BackoffOptions::default()
+        },
+        stable_after: Duration::from_secs(30),
+    }
+}
+
+/// How events become bytes.
+#[derive(Clone)]
+struct How {
+    encoder: Encoder,
+    frame: Frame,
+}
+
+struct StreamSink {
+    client: ClientOptions,
+    how: How,
+    running: Option<stream::Sender>,
+}
+
+impl Sink for StreamSink {
+    fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure> {
+        let network = resources.get::<Network>();
+        let names: Vec<_> = self.client.addresses.iter().map(Address::to_string).collect();
+        let sender = stream::Sender::start(network, self.client.clone(), self.how.clone(), inlet);
+        self.running = Some(sender);
+        Ok(vec![format!("sending to {}", names.join(", "))])
+    }
+
+    fn stop(&mut self) -> Deferred<()> {
+        self.running.take().map_or_else(|| Deferred::ready(()), stream::Sender::stop)
+    }
+}
+
+struct DatagramSink {
+    address: Address,
+    how: How,
+    running: Option<datagrams::Sender>,
+}
+
+impl Sink for DatagramSink {
+    fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure> {
+        let network = resources.get::<Network>();
+        let encoder = self.how.encoder.clone();
+        let sender = datagrams::Sender::start(network, self.address.clone(), encoder, inlet);
+        self.running = Some(sender);
+        Ok(vec![format!("sending to {}", self.address)])
+    }
+
+    fn stop(&mut self) -> Deferred<()> {
+        if let Some(sender) = self.running.take() {
+            sender.stop();
+        }
+        Deferred::ready(())
+    }
+}

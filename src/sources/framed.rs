@@ -1,0 +1,214 @@
+//! Bytes to batches: what every source that reads frames shares. Not a component.
+//!
+//! One [`FramedInput`] per connection holds its framer, its window and where its events come
+//! from; the lists a push fills are one per source, because only one push runs at a time. The
+//! bytes of a batch are the chunk that was read; a raw event costs its two offsets.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::deferred::Failure;
+use crate::event::{Batch, Event, Origin, Span};
+use crate::pipeline::intake::{Intake, Outlet};
+use crate::pipeline::part::Delivered;
+use crate::protocol::{End, FrameError, Framer, Framing, Frames, Mark, Run, framer};
+use crate::time::WallTime;
+
+/// What a source counts beside the events in its pipelines' ledgers.
+#[derive(Debug, Default)]
+pub struct InputCounts {
+    /// Frames that became events.
+    pub events: Cell<u64>,
+    /// Bytes received.
+    pub bytes: Cell<u64>,
+    /// Frames without a byte, which make no event.
+    pub empty_frames: Cell<u64>,
+    /// Events cut at `max_message`.
+    pub truncated: Cell<u64>,
+    /// Bytes cut off them.
+    pub skipped_bytes: Cell<u64>,
+    /// Events whose end never came.
+    pub incomplete: Cell<u64>,
+    /// Connections closed because the peer broke the framing.
+    pub framing_errors: Cell<u64>,
+    /// Batches a sink gave up on.
+    pub failed_batches: Cell<u64>,
+}
+
+/// What all connections of a source share.
+pub struct InputShared {
+    outlet: Outlet,
+    name: Arc<str>,
+    framing: Framing,
+    max_bytes: usize,
+    frames: RefCell<Frames>,
+    counts: InputCounts,
+}
+
+impl InputShared {
+    /// For `outlet`'s source; frames are of at most `max_bytes`.
+    pub fn new(outlet: Outlet, framing: Framing, max_bytes: usize) -> Rc<Self> {
+        Rc::new(InputShared {
+            name: outlet.name().as_ref().into(),
+            outlet,
+            framing,
+            max_bytes,
+            frames: RefCell::new(Frames::new()),
+            counts: InputCounts::default(),
+        })
+    }
+
+    /// The counts so far.
+    pub fn counts(&self) -> &InputCounts {
+        &self.counts
+    }
+
+    /// The source's way into its pipelines.
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
+    /// How streams are cut.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// The longest frame, in bytes.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// The wall clock, for the received time of a batch.
+    pub fn wall(&self) -> WallTime {
+        self.outlet.scheduler().wall()
+    }
+
+    /// Counts what a push gave, its frames apart.
+    pub fn count(&self, frames: &Frames) {
+        let counts = &self.counts;
+        let incomplete = |mark: &&(usize, usize, Mark)| matches!(mark.2, Mark::Incomplete(_));
+        add(&counts.empty_frames, frames.empty);
+        add(&counts.truncated, frames.truncated);
+        add(&counts.skipped_bytes, frames.skipped_bytes);
+        add(&counts.incomplete, frames.marks.iter().filter(incomplete).count() as u64);
+        add(&counts.framing_errors, u64::from(frames.error.is_some()));
+    }
+
+    /// Delivers a batch through `intake`. Nobody waits for the answer: a failed delivery is
+    /// counted here and is in the books of the sink that gave up.
+    pub fn deliver(self: &Rc<Self>, intake: &Intake, batch: Batch) {
+        add(&self.counts.events, batch.events.len() as u64);
+        let shared = Rc::clone(self);
+        let count_failure = move |result: Result<Delivered, Failure>| {
+            add(&shared.counts.failed_batches, u64::from(result.is_err()));
+        };
+        drop(intake.deliver(batch).add_both(count_failure));
+    }
+
+    /// The input of one connection, file or datagram socket.
+    pub fn input(self: &Rc<Self>, peer: &str) -> FramedInput {
+        FramedInput {
+            framer: framer(self.framing, self.max_bytes),
+            origin: self.origin(peer),
+            intake: self.outlet.intake(),
+            shared: Rc::clone(self),
+        }
+    }
+
+    /// Where the events of `peer` come from.
+    pub fn origin(&self, peer: &str) -> Arc<Origin> {
+        Arc::new(Origin {
+            source: Arc::clone(&self.name),
+            peer: peer.into(),
+        })
+    }
+}
+
+/// One stream of bytes on its way to become events.
+pub struct FramedInput {
+    shared: Rc<InputShared>,
+    framer: Box<dyn Framer>,
+    origin: Arc<Origin>,
+    intake: Intake,
+}
+
+impl FramedInput {
+    /// The window of this input.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Takes the next bytes and delivers the events they complete. The answer joins nothing:
+    /// a failed delivery is counted, and the books have it.
+    ///
+    /// # Errors
+    /// The peer broke the framing: nothing after this is parsed; close the connection.
+    pub fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
+        add(&self.shared.counts.bytes, bytes.len() as u64);
+        let mut frames = self.shared.frames.take();
+        self.framer.push(bytes, &mut frames);
+        self.hand_over(&mut frames);
+        let error = frames.error.take();
+        frames.clear();
+        self.shared.frames.replace(frames);
+        error.map_or(Ok(()), Err)
+    }
+
+    /// The stream has ended: what it left behind is an event, `incomplete` unless it ended in
+    /// order.
+    pub fn finish(&mut self, end: End) {
+        let mut frames = self.shared.frames.take();
+        self.framer.finish(end, &mut frames);
+        self.hand_over(&mut frames);
+        frames.clear();
+        self.shared.frames.replace(frames);
+    }
+
+    /// Who sends.
+    pub fn peer(&self) -> &str {
+        &self.origin.peer
+    }
+
+    fn hand_over(&mut self, frames: &mut Frames) {
+        self.shared.count(frames);
+        let received = self.shared.wall();
+        let marks = std::mem::take(&mut frames.marks);
+        let runs: Vec<Run> = frames.take_runs().collect();
+        for (index, run) in runs.into_iter().enumerate() {
+            let mut batch = self.batch(&run, received);
+            frames.recycle(run.spans);
+            for (_, event, mark) in marks.iter().filter(|mark| mark.0 == index) {
+                let (name, reason) = mark_of(*mark);
+                batch.events[*event].mark(&batch.bytes, name, reason);
+            }
+            self.shared.deliver(&self.intake, batch);
+        }
+    }
+
+    fn batch(&self, run: &Run, received: WallTime) -> Batch {
+        let mut batch = Batch::new(Arc::clone(&self.origin), received, run.bytes.clone());
+        let event = |span: &crate::protocol::Span| {
+            Event::Raw(Span {
+                start: span.start,
+                end: span.end,
+            })
+        };
+        batch.events = run.spans.iter().map(event).collect();
+        batch
+    }
+}
+
+/// The field that says what is wrong with a frame, and its reason.
+pub fn mark_of(mark: Mark) -> (&'static str, &'static str) {
+    match mark {
+        Mark::Truncated => ("truncated", "longer than max_message"),
+        Mark::Incomplete(reason) => ("incomplete", reason),
+    }
+}
+
+fn add(count: &Cell<u64>, amount: u64) {
+    count.set(count.get() + amount);
+}

@@ -1,0 +1,319 @@
+//! `socket`: lines or other frames from whoever connects or sends datagrams.
+//!
+//! One source serves every transport: TCP and Unix streams are framed, each datagram is an
+//! event of its own. A connection whose sinks are full, or whose window is used up, is not read
+//! until they have room; what the kernel holds for it then stops its sender. At a stop what has
+//! arrived by then is still taken, then the connection is closed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::deferred::{Deferred, Failure, Promise, join_all};
+use crate::pipeline::component::{Resources, Source};
+use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
+use crate::pipeline::intake::Outlet;
+use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::shared_options;
+use crate::protocol::{End, Framing};
+use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRefused};
+use crate::time::Duration;
+use crate::transport::{
+    Accept, Address, BindOptions, CloseReason, Connection, ConnectionId, ConnectionOptions,
+    DatagramOptions, DatagramSocket, Limits, ListenOptions, Listener, Network, Peer, Protocol,
+    Refusal,
+};
+
+use super::addresses::{self, LISTEN_KIND};
+use super::datagrams::DatagramInput;
+use super::framed::{FramedInput, InputShared};
+
+/// The component.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: "socket",
+    summary: "frames over TCP, UDP and Unix sockets, from whoever sends them",
+    options: &[
+        Opt::new(
+            "listen",
+            "where to listen: tcp://, udp://, unix://, unixgram:// or systemd:NAME",
+            LISTEN_KIND,
+        )
+        .required()
+        .claims(Claims::Listener),
+        Opt::new(
+            "framing",
+            "how a stream is cut into events; \"auto\" tells octet counting and lines apart for \
+             each, and takes a datagram as one event",
+            Kind::Word(&[
+                "auto",
+                "lines",
+                "nul",
+                "octet_counted",
+                "length_u32",
+                "netstring",
+                "datagram",
+            ]),
+        )
+        .default("\"auto\""),
+        shared_options::MAX_MESSAGE,
+    ],
+    shared: &[shared_options::ACCEPTING],
+    example: "[source.lines]\ntype   = \"socket\"\nlisten = [\"tcp://127.0.0.1:5514\"]\n",
+    build: Build::Source(build),
+};
+
+fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
+    let addresses = options.texts("listen");
+    let addresses = addresses.into_iter().map(addresses::parse);
+    let framing = options.word("framing");
+    Ok(Box::new(SocketSource {
+        addresses: addresses.collect::<Result<_, _>>().map_err(|e| e.of("listen"))?,
+        framing: framing.parse().unwrap_or(Framing::Auto),
+        max_message: options.size("max_message") as usize,
+        connection: ConnectionOptions {
+            idle_timeout: options.maybe_duration("idle_timeout"),
+            keepalive: options.maybe_duration("keepalive"),
+            ..ConnectionOptions::default()
+        },
+        limits: Limits::new(
+            options.count("max_connections") as usize,
+            options.maybe_count("max_connections_per_peer").map(|max| max as usize),
+        ),
+        running: None,
+    }))
+}
+
+struct SocketSource {
+    addresses: Vec<Address>,
+    framing: Framing,
+    max_message: usize,
+    connection: ConnectionOptions,
+    limits: Rc<Limits>,
+    running: Option<Running>,
+}
+
+struct Running {
+    shared: Rc<Shared>,
+    listeners: Vec<Listener>,
+    datagrams: Vec<DatagramSocket>,
+}
+
+impl Source for SocketSource {
+    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
+        let network = resources.get::<Network>();
+        let shared = Rc::new(Shared {
+            component: format!("source.{}", outlet.name()),
+            input: InputShared::new(outlet, self.framing, self.max_message),
+            connections: RefCell::default(),
+            emptied: RefCell::default(),
+        });
+        let mut running = Running { shared, listeners: Vec::new(), datagrams: Vec::new() };
+        let mut about = Vec::new();
+        for address in &self.addresses {
+            let bound = self.bind(network, address, &mut running);
+            match bound {
+                Ok(lines) => about.extend(lines),
+                Err(failure) => {
+                    running.close_sockets();
+                    return Err(failure);
+                }
+            }
+        }
+        self.running = Some(running);
+        Ok(about)
+    }
+
+    fn stop(&mut self) -> Deferred<()> {
+        match &self.running {
+            None => Deferred::ready(()),
+            Some(running) => running.stop(),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.close_sockets();
+            running.shared.each_connection(Connection::abort);
+        }
+    }
+}
+
+impl SocketSource {
+    /// Binds one address; an inherited name may stand for listeners and datagram sockets.
+    fn bind(
+        &self,
+        network: &Network,
+        address: &Address,
+        running: &mut Running,
+    ) -> Result<Vec<String>, Failure> {
+        let mut about = Vec::new();
+        if address.is_datagram() != Some(true) {
+            let options = ListenOptions {
+                bind: BindOptions::default(),
+                connection: self.connection.clone(),
+                limits: Some(Rc::clone(&self.limits)),
+            };
+            let accept = Rc::new(Door(Rc::clone(&running.shared)));
+            for listener in network.listen(address, options, accept)? {
+                about.push(line(address, listener.local_address()));
+                running.listeners.push(listener);
+            }
+        } else {
+            let options = DatagramOptions { bind: BindOptions::default(), ..Default::default() };
+            let input = DatagramInput::new(&running.shared.input);
+            for socket in network.bind_datagrams(address, options, input)? {
+                about.push(line(address, socket.local_address()));
+                running.datagrams.push(socket);
+            }
+        }
+        Ok(about)
+    }
+}
+
+/// Where a socket is really bound, as an address one can copy.
+fn line(address: &Address, local: &crate::transport::Endpoint) -> String {
+    format!("listening on {}://{local}", address.scheme())
+}
+
+impl Running {
+    fn close_sockets(&self) {
+        self.listeners.iter().for_each(|listener| drop(listener.stop()));
+        self.datagrams.iter().for_each(DatagramSocket::close);
+    }
+
+    /// What has arrived is taken, then everything is closed. Fires when it is.
+    fn stop(&self) -> Deferred<()> {
+        let stopped: Vec<_> = self.listeners.iter().map(Listener::stop).collect();
+        self.datagrams.iter().for_each(DatagramSocket::drain);
+        let shared = Rc::clone(&self.shared);
+        join_all(stopped).add_both(move |_| shared.drain_connections())
+    }
+}
+
+/// What the listeners and connections of a source share.
+struct Shared {
+    component: String,
+    input: Rc<InputShared>,
+    connections: RefCell<HashMap<ConnectionId, Connection>>,
+    /// Fired when the last connection has gone.
+    emptied: RefCell<Option<Promise<()>>>,
+}
+
+impl Shared {
+    fn each_connection(&self, call: impl Fn(&Connection)) {
+        let open: Vec<_> = self.connections.borrow().values().cloned().collect();
+        open.iter().for_each(call);
+    }
+
+    fn drain_connections(&self) -> Deferred<()> {
+        if self.connections.borrow().is_empty() {
+            return Deferred::ready(());
+        }
+        let (promise, deferred) = Deferred::new();
+        *self.emptied.borrow_mut() = Some(promise);
+        self.each_connection(|connection| connection.drain(DRAIN_LIMIT));
+        deferred
+    }
+
+    fn forget(&self, connection: ConnectionId) {
+        self.connections.borrow_mut().remove(&connection);
+        if self.connections.borrow().is_empty() {
+            let promise = self.emptied.borrow_mut().take();
+            promise.map(|promise| promise.callback(()));
+        }
+    }
+}
+
+/// How long a sender that never pauses is read on after a stop was asked for.
+const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+
+/// Lets connections in: what the listeners share.
+struct Door(Rc<Shared>);
+
+impl Accept for Door {
+    fn accepted(&self, peer: &Peer) -> Option<Box<dyn Protocol>> {
+        let component = &self.0.component;
+        ConnectionOpened { component, peer }.log();
+        Some(Box::new(Lines {
+            shared: Rc::clone(&self.0),
+            input: self.0.input.input(&peer.to_string()),
+            id: None,
+            has_ended: false,
+        }))
+    }
+
+    fn refused(&self, peer: &Peer, why: Refusal) -> Option<Box<dyn Protocol>> {
+        let reason = match why {
+            Refusal::Total(_) => "max_connections",
+            Refusal::PerPeer(_) => "max_connections_per_peer",
+        };
+        let component = &self.0.component;
+        ConnectionRefused { component, peer, reason }.log();
+        None
+    }
+}
+
+/// One connection.
+struct Lines {
+    shared: Rc<Shared>,
+    input: FramedInput,
+    id: Option<ConnectionId>,
+    /// The peer's end of stream has been seen.
+    has_ended: bool,
+}
+
+impl Protocol for Lines {
+    fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
+        self.id = Some(connection.id());
+        let mut open = self.shared.connections.borrow_mut();
+        open.insert(connection.id(), connection.clone());
+        let resumed = connection.clone();
+        self.input.intake().on_resume(move || resumed.resume());
+        Ok(())
+    }
+
+    fn received(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
+        self.input.push(bytes)?;
+        if self.input.intake().is_blocked() {
+            connection.pause();
+        }
+        Ok(())
+    }
+
+    fn eof(&mut self, connection: &Connection) -> Result<(), Failure> {
+        self.has_ended = true;
+        self.input.finish(End::Clean);
+        connection.finish();
+        Ok(())
+    }
+
+    fn closed(mut self: Box<Self>, reason: &CloseReason) {
+        if !self.has_ended {
+            self.input.finish(End::Cut(cut_by(reason)));
+        }
+        if let Some(id) = self.id {
+            self.shared.forget(id);
+        }
+        let record = ConnectionClosed {
+            component: &self.shared.component,
+            peer: &self.input.peer(),
+            reason,
+            is_fault: matches!(reason, CloseReason::Handler(_)),
+        };
+        record.log();
+    }
+}
+
+/// What the mark `incomplete` of a frame says that was under way.
+fn cut_by(reason: &CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Eof => "the stream ended",
+        CloseReason::Local => "the daemon stopped",
+        CloseReason::Reset(_) => "the connection was reset",
+        CloseReason::TimedOut(_) => "the time limit passed",
+        CloseReason::Aborted => "the connection was aborted",
+        CloseReason::Handler(_) => "the framing was broken",
+    }
+}

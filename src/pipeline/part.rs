@@ -113,7 +113,7 @@ impl Part {
     }
 
     /// This sink's events, in order.
-    pub fn events(&self) -> impl Iterator<Item = &Event> {
+    pub fn events(&self) -> impl Iterator<Item = &Event> + Clone {
         let all = if self.selection.is_some() {
             &[][..]
         } else {

@@ -15,7 +15,7 @@ use super::core::Place;
 use super::handle::Handle;
 use super::token::Token;
 use crate::deferred::{Deferred, Link};
-use crate::time::{Cancel, Instant, Timers};
+use crate::time::{Cancel, Instant, Scheduler, Timers, WallTime};
 
 /// What the queue holds: the call and where it was asked for.
 pub(super) struct TimerCall {
@@ -189,6 +189,21 @@ impl Handle {
             let _ = self.enter(Place { kind: "timer", at }, call);
         }
         self.core.timers.borrow_mut().put_back(&mut newer);
+    }
+}
+
+/// What rooms below the reactor may ask of it.
+impl Scheduler for Handle {
+    fn now(&self) -> Instant {
+        Handle::now(self)
+    }
+
+    fn wall(&self) -> WallTime {
+        Handle::wall(self)
+    }
+
+    fn call_soon(&self, call: Box<dyn FnOnce()>) {
+        Handle::call_soon(self, move |_| call());
     }
 }
 

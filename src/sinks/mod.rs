@@ -3,7 +3,9 @@
 //! A sink takes parts of batches from its inlet, encodes and delivers them, and settles each.
 //! Sinks know nothing of each other, of sources or of steps.
 
+mod socket;
+
 use crate::pipeline::descriptor::Descriptor;
 
 /// Every sink, in the order of `marline list`.
-pub const ALL: &[&Descriptor] = &[];
+pub const ALL: &[&Descriptor] = &[&socket::DESCRIPTOR];

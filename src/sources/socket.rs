@@ -22,7 +22,7 @@ use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRef
 use crate::time::Duration;
 use crate::transport::{
     Accept, Address, BindOptions, CloseReason, Connection, ConnectionId, ConnectionOptions,
-    DatagramOptions, DatagramSocket, Limits, ListenOptions, Listener, Network, Peer, Protocol,
+    DatagramOptions, DatagramSocket, Datagrams, Limits, ListenOptions, Listener, Network, Peer, Protocol,
     Refusal,
 };
 
@@ -162,8 +162,9 @@ impl SocketSource {
             }
         } else {
             let options = DatagramOptions { bind: BindOptions::default(), ..Default::default() };
-            let input = DatagramInput::new(&running.shared.input);
-            for socket in network.bind_datagrams(address, options, input)? {
+            let shared = Rc::clone(&running.shared.input);
+            let inputs = || DatagramInput::new(&shared) as Box<dyn Datagrams>;
+            for socket in network.bind_datagrams(address, &options, inputs)? {
                 about.push(line(address, socket.local_address()));
                 running.datagrams.push(socket);
             }

@@ -52,6 +52,7 @@ impl Sender {
             how,
             output: RefCell::new(Output::new()),
             connection: RefCell::default(),
+            written_to: Cell::new(Mark(0)),
             sent: RefCell::default(),
             again: RefCell::default(),
             look: RefCell::default(),
@@ -85,6 +86,8 @@ struct Line {
     how: How,
     output: RefCell<Output>,
     connection: RefCell<Option<Connection>>,
+    /// Where the connection's output ends, queued bytes included.
+    written_to: Cell<Mark>,
     /// Written, not acknowledged: in order, each with where it begins and ends.
     sent: RefCell<VecDeque<Sent>>,
     /// To be sent before anything new: left over from a lost connection.
@@ -127,10 +130,13 @@ impl Line {
     }
 
     fn write(&self, connection: &Connection, left: Left) {
-        let begin = connection.queued_mark();
+        let begin = self.written_to.get();
         let pieces = self.encode(&left);
         match connection.write_vectored(pieces) {
-            Ok(end) => self.sent.borrow_mut().push_back(Sent { left, begin, end }),
+            Ok(end) => {
+                self.written_to.set(end);
+                self.sent.borrow_mut().push_back(Sent { left, begin, end });
+            }
             Err(_) => self.again.borrow_mut().push_front(left),
         }
     }
@@ -201,7 +207,7 @@ impl Line {
     /// Encodes the part that the acknowledged bytes end in once more, event by event, to see
     /// how many whole frames of it have arrived: those are not sent again.
     fn count_arrived(&self, sent: &mut Sent, acked: Mark) {
-        let mut arrived_bytes = acked.since(sent.begin);
+        let mut arrived_bytes = acked.0.saturating_sub(sent.begin.0);
         let mut output = self.output.borrow_mut();
         let mut whole = 0;
         for event in sent.left.part.events().skip(sent.left.arrived) {
@@ -256,6 +262,7 @@ impl Protocol for Wire {
         line.inlet.set_trouble(None);
         Connected { component: &line.component, address: connection.peer() }.log();
         *line.connection.borrow_mut() = Some(connection.clone());
+        line.written_to.set(Mark(0));
         line.pump();
         Ok(())
     }

@@ -1,0 +1,291 @@
+//! From a configuration and its components to a running [`Daemon`]: ports, pipelines, engine.
+//!
+//! The same for the real daemon and for the simulator's: whatever differs between the two is in
+//! the [`Resources`]. Sinks start before sources, so that nothing arrives before it can leave;
+//! if one of them cannot start, those that did are stopped again.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::buffer::memory::MemoryQueue;
+use crate::config::{Component, Config, Feed, Parts, Pipeline as PipelineConfig, Route as RouteConfig};
+use crate::deferred::{Deferred, Failure, join_all};
+use crate::pipeline::component::{Resources, Sink, Source};
+use crate::pipeline::condition::Condition;
+use crate::pipeline::graph::{LabelledStep, Pipeline, Route};
+use crate::pipeline::intake::Engine;
+use crate::pipeline::memory::Memory;
+use crate::pipeline::part::Stage;
+use crate::pipeline::port::Port;
+use crate::pipeline::step::Step;
+use crate::telemetry::events::{Amounts, PipelineCounts, SinkCounts};
+use crate::time::Scheduler;
+
+/// Everything that flows, and the components that make it flow.
+pub struct Daemon {
+    engine: Rc<Engine>,
+    pipelines: Vec<Rc<Pipeline>>,
+    sources: Vec<Named<dyn Source>>,
+    sinks: Vec<Named<dyn Sink>>,
+}
+
+struct Named<T: ?Sized> {
+    name: Arc<str>,
+    component: Box<T>,
+}
+
+/// Why the daemon did not start.
+#[derive(Debug)]
+pub struct StartError {
+    /// The component, `source.in`.
+    pub component: String,
+    /// What it said.
+    pub failure: Failure,
+}
+
+impl Daemon {
+    /// Puts the daemon together; nothing is started yet.
+    pub fn new(config: &Config, parts: Parts, memory: Memory, scheduler: &Rc<dyn Scheduler>) -> Self {
+        let ports: Vec<_> = config.sinks.iter().map(|sink| port(sink, scheduler)).collect();
+        let pipelines = pipelines(config, parts.steps, &ports);
+        let engine = Engine::new(memory, Rc::clone(scheduler), ports);
+        Daemon {
+            engine,
+            pipelines,
+            sources: named(&config.sources, parts.sources),
+            sinks: named(&config.sinks, parts.sinks),
+        }
+    }
+
+    /// Starts every sink, then every source. The answer has a line for each thing that is
+    /// listened to, fetched or written, with the component's label.
+    ///
+    /// # Errors
+    /// The first component that could not start; those before it have been told to stop.
+    pub fn start(
+        &mut self,
+        config: &Config,
+        resources: &Resources,
+    ) -> Result<Vec<(String, String)>, StartError> {
+        let mut about = Vec::new();
+        let result = self.start_all(config, resources, &mut about);
+        if let Err(error) = result {
+            self.sources.iter_mut().for_each(|source| source.component.close());
+            self.sinks.iter_mut().for_each(|sink| drop(sink.component.stop().add_both(|_| ())));
+            return Err(error);
+        }
+        Ok(about)
+    }
+
+    fn start_all(
+        &mut self,
+        config: &Config,
+        resources: &Resources,
+        about: &mut Vec<(String, String)>,
+    ) -> Result<(), StartError> {
+        for (sink, port) in self.sinks.iter_mut().zip(self.engine.ports()) {
+            let label = format!("sink.{}", sink.name);
+            let lines = sink.component.start(port.inlet(), resources);
+            note(about, label, lines)?;
+        }
+        for (source, of) in self.sources.iter_mut().zip(&config.sources) {
+            let label = format!("source.{}", source.name);
+            let fed = fed_by(config, &self.pipelines, &source.name);
+            let outlet = self.engine.outlet(&source.name, stage(of), fed);
+            note(about, label, source.component.start(outlet, resources))?;
+        }
+        Ok(())
+    }
+
+    /// Stops the sources, waits until everything that came in is settled, then stops the sinks.
+    pub fn drain(&mut self) -> Deferred<()> {
+        let stopped: Vec<_> = self.sources.iter_mut().map(|s| s.component.stop()).collect();
+        let engine = Rc::clone(&self.engine);
+        join_all(stopped).add_both(move |_| engine.drained())
+    }
+
+    /// After the drain, or in place of the rest of it: connections that wait for an answer are
+    /// closed, and the sinks flush and close. Fires when they have.
+    pub fn finish(&mut self) -> Deferred<()> {
+        self.sources.iter_mut().for_each(|source| source.component.close());
+        let stopped: Vec<_> = self.sinks.iter_mut().map(|sink| sink.component.stop()).collect();
+        join_all(stopped).add_both(|_| ())
+    }
+
+    /// Gives up what is not delivered yet; the books say so.
+    pub fn abandon(&self, reason: &'static str) {
+        self.engine.abandon(reason);
+    }
+
+    /// Files that were moved away are opened anew.
+    pub fn reopen(&mut self) {
+        self.sinks.iter_mut().for_each(|sink| sink.component.reopen());
+    }
+
+    /// Events that are neither delivered nor dropped yet, over all sinks and pipelines.
+    pub fn open_events(&self) -> u64 {
+        let in_sinks = self.engine.ports().iter().map(|port| {
+            let books = port.ledger();
+            books.buffered.get() + books.in_flight.get()
+        });
+        let waiting = self.pipelines.iter().map(|pipeline| pipeline.ledger().in_flight.get());
+        in_sinks.chain(waiting).sum()
+    }
+
+    /// Events lost in this run, over all pipelines and sinks.
+    pub fn dropped_events(&self) -> u64 {
+        let in_sinks = self.engine.ports().iter().map(|port| port.ledger().dropped.total());
+        let before = self.pipelines.iter().map(|pipeline| pipeline.ledger().dropped.total());
+        in_sinks.chain(before).sum()
+    }
+
+    /// Whether both ledgers of every component balance.
+    pub fn balances(&self) -> bool {
+        self.pipelines.iter().all(|pipeline| pipeline.ledger().balances())
+            && self.engine.ports().iter().all(|port| port.ledger().balances())
+    }
+
+    /// The pipelines, for whoever reads their books.
+    pub fn pipelines(&self) -> &[Rc<Pipeline>] {
+        &self.pipelines
+    }
+
+    /// The ways into all sinks, for whoever reads their books.
+    pub fn ports(&self) -> &[Rc<Port>] {
+        self.engine.ports()
+    }
+
+    /// Writes both ledgers of every component into the log.
+    pub fn log_counts(&self) {
+        self.pipelines.iter().for_each(|pipeline| log_pipeline(pipeline));
+        self.engine.ports().iter().for_each(|port| log_sink(port));
+    }
+}
+
+fn named<T: ?Sized>(components: &[Component], parts: Vec<Box<T>>) -> Vec<Named<T>> {
+    let names = components.iter().map(|component| Arc::clone(&component.name));
+    let named = |(name, component)| Named { name, component };
+    names.zip(parts).map(named).collect()
+}
+
+fn note(
+    about: &mut Vec<(String, String)>,
+    component: String,
+    lines: Result<Vec<String>, Failure>,
+) -> Result<(), StartError> {
+    match lines {
+        Ok(lines) => {
+            about.extend(lines.into_iter().map(|line| (component.clone(), line)));
+            Ok(())
+        }
+        Err(failure) => Err(StartError { component, failure }),
+    }
+}
+
+fn port(sink: &Component, scheduler: &Rc<dyn Scheduler>) -> Rc<Port> {
+    let capacity = usize::try_from(sink.options.size("buffer.memory")).unwrap_or(usize::MAX);
+    let queue = Box::new(MemoryQueue::default());
+    Port::new(&sink.name, capacity, queue, Rc::clone(scheduler))
+}
+
+/// Without disk buffers a source acknowledges when its events are delivered, unless told
+/// otherwise.
+fn stage(source: &Component) -> Stage {
+    match source.options.word("ack") {
+        "received" => Stage::Received,
+        "durable" => Stage::Durable,
+        _ => Stage::Delivered,
+    }
+}
+
+fn pipelines(
+    config: &Config,
+    steps: Vec<Vec<Box<dyn Step>>>,
+    ports: &[Rc<Port>],
+) -> Vec<Rc<Pipeline>> {
+    let by_name: HashMap<&str, &Rc<Port>> = ports.iter().map(|port| (port.name(), port)).collect();
+    let find = |sink: &Arc<str>| {
+        Rc::clone(by_name.get(&**sink).expect("the wiring was checked when it was loaded"))
+    };
+    let make = |(pipeline, steps): (&PipelineConfig, Vec<Box<dyn Step>>)| {
+        let routes = pipeline.to.iter().map(|to| route(to, find(&to.sink))).collect();
+        let errors_to = pipeline.errors_to.as_ref().map(find);
+        Pipeline::new(&pipeline.name, labelled(pipeline, steps), routes, errors_to)
+    };
+    let made: Vec<_> = config.pipelines.iter().zip(steps).map(make).collect();
+    for (reader, of) in made.iter().zip(&config.pipelines) {
+        for feed in &of.from {
+            let Feed::Pipeline(name) = feed else { continue };
+            let feeding = made.iter().find(|pipeline| pipeline.name() == &**name);
+            let feeding = feeding.expect("the wiring was checked when it was loaded");
+            feeding.feed(Rc::clone(reader));
+        }
+    }
+    made
+}
+
+fn labelled(pipeline: &PipelineConfig, steps: Vec<Box<dyn Step>>) -> Vec<LabelledStep> {
+    let label = |(of, step): (&crate::config::StepConfig, _)| LabelledStep {
+        label: of.label.as_ref().into(),
+        step,
+        has_failed: false,
+    };
+    pipeline.steps.iter().zip(steps).map(label).collect()
+}
+
+fn route(to: &RouteConfig, port: Rc<Port>) -> Route {
+    let compile = |text: &String| {
+        Condition::compile(text).expect("it compiled when the configuration was loaded")
+    };
+    Route {
+        port,
+        condition: to.condition.as_ref().map(compile),
+        required: to.required,
+    }
+}
+
+/// The pipelines that read from the source.
+fn fed_by(config: &Config, pipelines: &[Rc<Pipeline>], source: &Arc<str>) -> Vec<Rc<Pipeline>> {
+    let feed = Feed::Source(Arc::clone(source));
+    let pairs = pipelines.iter().zip(&config.pipelines);
+    let reading = pairs.filter(|(_, of)| of.from.contains(&feed));
+    reading.map(|(pipeline, _)| Rc::clone(pipeline)).collect()
+}
+
+fn log_pipeline(pipeline: &Pipeline) {
+    let books = pipeline.ledger();
+    let (filtered, dropped) = (books.filtered.snapshot(), books.dropped.snapshot());
+    let record = PipelineCounts {
+        pipeline: pipeline.name(),
+        received: books.received.get(),
+        produced: books.produced.get(),
+        passed: books.passed.get(),
+        filtered: Amounts(&pairs(&filtered)),
+        dropped: Amounts(&pairs(&dropped)),
+        dead_lettered: books.dead_lettered.get(),
+        in_flight: books.in_flight.get(),
+    };
+    record.log();
+}
+
+fn log_sink(port: &Port) {
+    let books = port.ledger();
+    let dropped = books.dropped.snapshot();
+    let record = SinkCounts {
+        sink: port.name(),
+        accepted: books.accepted.get(),
+        recovered: books.recovered.get(),
+        delivered: books.delivered.get(),
+        dropped: Amounts(&pairs(&dropped)),
+        dead_lettered: books.dead_lettered.get(),
+        buffered: books.buffered.get(),
+        in_flight: books.in_flight.get(),
+        retries: 0,
+    };
+    record.log();
+}
+
+fn pairs(tally: &crate::pipeline::ledger::Tally) -> Vec<(&str, u64)> {
+    tally.iter().map(|(name, count)| (&**name, *count)).collect()
+}

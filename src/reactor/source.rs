@@ -256,6 +256,17 @@ impl Handle {
         }
     }
 
+    /// Calls `readable` once more although nothing was reported, as soon as the source is a
+    /// reader: for who must know that there is nothing left.
+    pub fn look_again(&self, token: Token) {
+        self.note_readiness(Readiness {
+            token,
+            readable: true,
+            writable: false,
+            hangup: false,
+        });
+    }
+
     /// The sources that have read interest, without the reactor's own.
     pub fn readers(&self) -> Vec<Token> {
         self.interested(Direction::Read)

@@ -4,12 +4,15 @@
 //! the [`Resources`]. Sinks start before sources, so that nothing arrives before it can leave;
 //! if one of them cannot start, those that did are stopped again.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buffer::memory::MemoryQueue;
-use crate::config::{Component, Config, Feed, Parts, Pipeline as PipelineConfig, Route as RouteConfig};
+use crate::config::{
+    Component, Config, Feed, Parts, Pipeline as PipelineConfig, Route as RouteConfig,
+};
 use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
 use crate::pipeline::condition::Condition;
@@ -26,8 +29,9 @@ use crate::time::Scheduler;
 pub struct Daemon {
     engine: Rc<Engine>,
     pipelines: Vec<Rc<Pipeline>>,
-    sources: Vec<Named<dyn Source>>,
-    sinks: Vec<Named<dyn Sink>>,
+    /// Out of their cells while they run: a component may make anything happen.
+    sources: RefCell<Vec<Named<dyn Source>>>,
+    sinks: RefCell<Vec<Named<dyn Sink>>>,
 }
 
 struct Named<T: ?Sized> {
@@ -46,15 +50,24 @@ pub struct StartError {
 
 impl Daemon {
     /// Puts the daemon together; nothing is started yet.
-    pub fn new(config: &Config, parts: Parts, memory: Memory, scheduler: &Rc<dyn Scheduler>) -> Self {
-        let ports: Vec<_> = config.sinks.iter().map(|sink| port(sink, scheduler)).collect();
+    pub fn new(
+        config: &Config,
+        parts: Parts,
+        memory: Memory,
+        scheduler: &Rc<dyn Scheduler>,
+    ) -> Self {
+        let ports: Vec<_> = config
+            .sinks
+            .iter()
+            .map(|sink| port(sink, scheduler))
+            .collect();
         let pipelines = pipelines(config, parts.steps, &ports);
         let engine = Engine::new(memory, Rc::clone(scheduler), ports);
         Daemon {
             engine,
             pipelines,
-            sources: named(&config.sources, parts.sources),
-            sinks: named(&config.sinks, parts.sinks),
+            sources: RefCell::new(named(&config.sources, parts.sources)),
+            sinks: RefCell::new(named(&config.sinks, parts.sinks)),
         }
     }
 
@@ -64,53 +77,59 @@ impl Daemon {
     /// # Errors
     /// The first component that could not start; those before it have been told to stop.
     pub fn start(
-        &mut self,
+        &self,
         config: &Config,
         resources: &Resources,
     ) -> Result<Vec<(String, String)>, StartError> {
         let mut about = Vec::new();
         let result = self.start_all(config, resources, &mut about);
         if let Err(error) = result {
-            self.sources.iter_mut().for_each(|source| source.component.close());
-            self.sinks.iter_mut().for_each(|sink| drop(sink.component.stop().add_both(|_| ())));
+            each(&self.sources, |source| source.component.close());
+            each(&self.sinks, |sink| {
+                drop(sink.component.stop().add_both(|_| ()))
+            });
             return Err(error);
         }
         Ok(about)
     }
 
     fn start_all(
-        &mut self,
+        &self,
         config: &Config,
         resources: &Resources,
         about: &mut Vec<(String, String)>,
     ) -> Result<(), StartError> {
-        for (sink, port) in self.sinks.iter_mut().zip(self.engine.ports()) {
-            let label = format!("sink.{}", sink.name);
+        let mut ports = self.engine.ports().iter();
+        each(&self.sinks, |sink| {
+            let port = ports.next().expect("every sink has its port");
             let lines = sink.component.start(port.inlet(), resources);
-            note(about, label, lines)?;
-        }
-        for (source, of) in self.sources.iter_mut().zip(&config.sources) {
-            let label = format!("source.{}", source.name);
+            note(about, format!("sink.{}", sink.name), lines)
+        })
+        .into_iter()
+        .collect::<Result<(), _>>()?;
+        let mut configs = config.sources.iter();
+        let started = each(&self.sources, |source| {
+            let of = configs.next().expect("every source has its configuration");
             let fed = fed_by(config, &self.pipelines, &source.name);
             let outlet = self.engine.outlet(&source.name, stage(of), fed);
-            note(about, label, source.component.start(outlet, resources))?;
-        }
-        Ok(())
+            let lines = source.component.start(outlet, resources);
+            note(about, format!("source.{}", source.name), lines)
+        });
+        started.into_iter().collect()
     }
 
-    /// Stops the sources, waits until everything that came in is settled, then stops the sinks.
-    pub fn drain(&mut self) -> Deferred<()> {
-        let stopped: Vec<_> = self.sources.iter_mut().map(|s| s.component.stop()).collect();
+    /// Stops the sources, waits until everything that came in is settled.
+    pub fn drain(&self) -> Deferred<()> {
+        let stopped = each(&self.sources, |source| source.component.stop());
         let engine = Rc::clone(&self.engine);
         join_all(stopped).add_both(move |_| engine.drained())
     }
 
     /// After the drain, or in place of the rest of it: connections that wait for an answer are
     /// closed, and the sinks flush and close. Fires when they have.
-    pub fn finish(&mut self) -> Deferred<()> {
-        self.sources.iter_mut().for_each(|source| source.component.close());
-        let stopped: Vec<_> = self.sinks.iter_mut().map(|sink| sink.component.stop()).collect();
-        join_all(stopped).add_both(|_| ())
+    pub fn finish(&self) -> Deferred<()> {
+        each(&self.sources, |source| source.component.close());
+        join_all(each(&self.sinks, |sink| sink.component.stop())).add_both(|_| ())
     }
 
     /// Gives up what is not delivered yet; the books say so.
@@ -119,8 +138,8 @@ impl Daemon {
     }
 
     /// Files that were moved away are opened anew.
-    pub fn reopen(&mut self) {
-        self.sinks.iter_mut().for_each(|sink| sink.component.reopen());
+    pub fn reopen(&self) {
+        each(&self.sinks, |sink| sink.component.reopen());
     }
 
     /// Events that are neither delivered nor dropped yet, over all sinks and pipelines.
@@ -129,21 +148,37 @@ impl Daemon {
             let books = port.ledger();
             books.buffered.get() + books.in_flight.get()
         });
-        let waiting = self.pipelines.iter().map(|pipeline| pipeline.ledger().in_flight.get());
+        let waiting = self
+            .pipelines
+            .iter()
+            .map(|pipeline| pipeline.ledger().in_flight.get());
         in_sinks.chain(waiting).sum()
     }
 
     /// Events lost in this run, over all pipelines and sinks.
     pub fn dropped_events(&self) -> u64 {
-        let in_sinks = self.engine.ports().iter().map(|port| port.ledger().dropped.total());
-        let before = self.pipelines.iter().map(|pipeline| pipeline.ledger().dropped.total());
+        let in_sinks = self
+            .engine
+            .ports()
+            .iter()
+            .map(|port| port.ledger().dropped.total());
+        let before = self
+            .pipelines
+            .iter()
+            .map(|pipeline| pipeline.ledger().dropped.total());
         in_sinks.chain(before).sum()
     }
 
     /// Whether both ledgers of every component balance.
     pub fn balances(&self) -> bool {
-        self.pipelines.iter().all(|pipeline| pipeline.ledger().balances())
-            && self.engine.ports().iter().all(|port| port.ledger().balances())
+        self.pipelines
+            .iter()
+            .all(|pipeline| pipeline.ledger().balances())
+            && self
+                .engine
+                .ports()
+                .iter()
+                .all(|port| port.ledger().balances())
     }
 
     /// The pipelines, for whoever reads their books.
@@ -158,13 +193,28 @@ impl Daemon {
 
     /// Writes both ledgers of every component into the log.
     pub fn log_counts(&self) {
-        self.pipelines.iter().for_each(|pipeline| log_pipeline(pipeline));
+        self.pipelines
+            .iter()
+            .for_each(|pipeline| log_pipeline(pipeline));
         self.engine.ports().iter().for_each(|port| log_sink(port));
     }
 }
 
+/// Calls each component with no borrow held.
+fn each<T: ?Sized, U>(
+    components: &RefCell<Vec<Named<T>>>,
+    call: impl FnMut(&mut Named<T>) -> U,
+) -> Vec<U> {
+    let mut taken = components.take();
+    let answers = taken.iter_mut().map(call).collect();
+    components.replace(taken);
+    answers
+}
+
 fn named<T: ?Sized>(components: &[Component], parts: Vec<Box<T>>) -> Vec<Named<T>> {
-    let names = components.iter().map(|component| Arc::clone(&component.name));
+    let names = components
+        .iter()
+        .map(|component| Arc::clone(&component.name));
     let named = |(name, component)| Named { name, component };
     names.zip(parts).map(named).collect()
 }
@@ -206,10 +256,18 @@ fn pipelines(
 ) -> Vec<Rc<Pipeline>> {
     let by_name: HashMap<&str, &Rc<Port>> = ports.iter().map(|port| (port.name(), port)).collect();
     let find = |sink: &Arc<str>| {
-        Rc::clone(by_name.get(&**sink).expect("the wiring was checked when it was loaded"))
+        Rc::clone(
+            by_name
+                .get(&**sink)
+                .expect("the wiring was checked when it was loaded"),
+        )
     };
     let make = |(pipeline, steps): (&PipelineConfig, Vec<Box<dyn Step>>)| {
-        let routes = pipeline.to.iter().map(|to| route(to, find(&to.sink))).collect();
+        let routes = pipeline
+            .to
+            .iter()
+            .map(|to| route(to, find(&to.sink)))
+            .collect();
         let errors_to = pipeline.errors_to.as_ref().map(find);
         Pipeline::new(&pipeline.name, labelled(pipeline, steps), routes, errors_to)
     };
@@ -265,6 +323,7 @@ fn log_pipeline(pipeline: &Pipeline) {
         dropped: Amounts(&pairs(&dropped)),
         dead_lettered: books.dead_lettered.get(),
         in_flight: books.in_flight.get(),
+        errors: books.failed.total(),
     };
     record.log();
 }
@@ -287,5 +346,8 @@ fn log_sink(port: &Port) {
 }
 
 fn pairs(tally: &crate::pipeline::ledger::Tally) -> Vec<(&str, u64)> {
-    tally.iter().map(|(name, count)| (&**name, *count)).collect()
+    tally
+        .iter()
+        .map(|(name, count)| (&**name, *count))
+        .collect()
 }

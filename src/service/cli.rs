@@ -177,6 +177,6 @@ fn answer(text: &str) -> u8 {
     0
 }
 
-fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

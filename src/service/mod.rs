@@ -1,15 +1,347 @@
 //! The daemon from its command line to its exit code.
 //!
-//! See docs/ARCHITECTURE.md for its phases; [`cli`] is where arguments come in.
+//! [`cli`] reads the arguments; [`assembly`] puts a [`Daemon`] together from a configuration;
+//! this file is its life: start, run, drain, stop. [`notify`] tells systemd.
+//!
+//! A stop: sources take what has arrived and no more; everything on its way is delivered and
+//! answered; sinks flush and close; the reactor ends. The first SIGTERM or SIGINT begins it,
+//! with `stop_timeout` as its limit, a second one cuts the waiting short, a third one ends the
+//! process as it is. What was cut off is counted as `dropped{shutdown}`.
 
+pub mod assembly;
 pub mod cli;
+mod memory_limit;
+pub mod notify;
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 
+use crate::buffer::storage::Storage;
+use crate::buffer::storage_sys::SystemStorage;
 use crate::config::{Config, Parts};
+use crate::deferred::Deferred;
+use crate::pipeline::component::Resources;
+use crate::pipeline::memory::Memory;
+use crate::reactor::{
+    Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
+    start_thread,
+};
+use crate::telemetry::events::{Started, Starting, Stopped, Stopping};
+use crate::telemetry::{self, Format, Level};
+use crate::time::{Duration, Instant, Scheduler};
+use crate::transport::{Inherited, ListenError, Meter, Network, NetworkOptions, SysNet};
+
+use assembly::{Daemon, StartError};
+
+/// Something was cut off, or the daemon could not start for a reason that stays.
+pub const EXIT_CUT: u8 = 1;
+/// Try again later: a port in use, no descriptor left (EX_TEMPFAIL).
+pub const EXIT_TEMPORARY: u8 = 75;
 
 /// Runs the daemon with this configuration, which was read from `path`; gives the exit code.
 pub fn run(path: &Path, config: Config, parts: Parts) -> u8 {
-    let _ = (path, config, parts);
-    1
+    let spawn = |name: &'static str, body| start_thread(name.into(), body).map(drop);
+    let guard = match telemetry::init(log_options(&config), spawn) {
+        Ok(guard) => guard,
+        Err(error) => {
+            cli::complain(&format!("error: {error}\n"));
+            return EXIT_CUT;
+        }
+    };
+    Starting {
+        version: env!("CARGO_PKG_VERSION"),
+        config: &path.display(),
+    }
+    .log();
+    let code = match Life::begin(config, parts) {
+        Ok(life) => life.live(),
+        Err(refusal) => refusal.report(),
+    };
+    drop(guard);
+    code
+}
+
+fn log_options(config: &Config) -> telemetry::Options {
+    let options = &config.daemon;
+    let level = |word: &str| word.parse::<Level>().unwrap_or_default();
+    let levels = options.map("log.levels").iter().map(|(component, value)| {
+        let word = match &value.value {
+            crate::pipeline::options::Value::Word(word) => word,
+            _ => "info",
+        };
+        (component.clone(), level(word))
+    });
+    telemetry::Options {
+        format: options.word("log.format").parse::<Format>().ok(),
+        level: level(options.word("log.level")),
+        levels: levels.collect(),
+    }
+}
+
+/// Why there is nothing to run.
+enum Refusal {
+    Reactor(ReactorError),
+    System(&'static str, std::io::Error),
+    Component(StartError),
+}
+
+impl Refusal {
+    /// Says why, and gives the exit code.
+    fn report(self) -> u8 {
+        let (component, why, code) = match self {
+            Refusal::Reactor(error) => ("daemon".to_owned(), error.to_string(), EXIT_CUT),
+            Refusal::System(what, error) => (
+                "daemon".to_owned(),
+                format!("{what}: {error}"),
+                EXIT_TEMPORARY,
+            ),
+            Refusal::Component(StartError { component, failure }) => {
+                let listen = failure.downcast_ref::<ListenError>();
+                let is_temporary = listen.is_some_and(ListenError::is_temporary);
+                let code = if is_temporary {
+                    EXIT_TEMPORARY
+                } else {
+                    EXIT_CUT
+                };
+                (component, failure.to_string(), code)
+            }
+        };
+        tracing::error!(event = "start_failed", component, "cannot start: {why}");
+        code
+    }
+}
+
+/// A daemon that has started, with the reactor it lives on.
+struct Life {
+    reactor: Reactor,
+    daemon: Rc<Daemon>,
+    stop: Rc<Stop>,
+}
+
+/// How the stop is going.
+#[derive(Default)]
+struct Stop {
+    began: Cell<Option<Instant>>,
+    is_drained: Cell<bool>,
+}
+
+impl Life {
+    fn begin(config: Config, parts: Parts) -> Result<Life, Refusal> {
+        let reactor = reactor(&config)?;
+        let handle = reactor.handle();
+        let began = handle.now();
+        let memory = Memory::new(memory_limit::of(&config.daemon));
+        let resources = resources(&handle, &memory)?;
+        let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
+        let daemon = Daemon::new(&config, parts, memory, &scheduler);
+        let about = daemon
+            .start(&config, &resources)
+            .map_err(Refusal::Component)?;
+        for (component, line) in about {
+            tracing::info!(event = "component_started", component, "{line}");
+        }
+        let started = Started {
+            sources: config.sources.len(),
+            pipelines: config.pipelines.len(),
+            sinks: config.sinks.len(),
+            took: handle.fresh().since(began),
+        };
+        let status = format!(
+            "running: {} sources, {} pipelines, {} sinks",
+            started.sources, started.pipelines, started.sinks
+        );
+        let limit = config.daemon.duration("stop_timeout");
+        let life = Life {
+            reactor,
+            daemon: Rc::new(daemon),
+            stop: Rc::default(),
+        };
+        life.plan_stop(&handle);
+        life.answer_signals(&handle, limit)?;
+        handle.call_when_running(move |handle| {
+            started.log();
+            notify::ready(&status);
+            notify::feed_watchdog(handle);
+        });
+        Ok(life)
+    }
+
+    /// What the reactor does when it is stopped: drain, then let go.
+    fn plan_stop(&self, handle: &Handle) {
+        let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
+        handle.on_shutdown(Phase::Before, "drain", move |_| {
+            daemon.drain().add_both(move |_| {
+                stop.is_drained.set(true);
+                daemon.finish()
+            })
+        });
+        let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
+        handle.on_shutdown(Phase::During, "abandon", move |_| {
+            if stop.is_drained.get() {
+                return Deferred::ready(());
+            }
+            daemon.abandon("shutdown");
+            daemon.finish()
+        });
+    }
+
+    fn answer_signals(&self, handle: &Handle, limit: Duration) -> Result<(), Refusal> {
+        let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
+        let mut asked = 0;
+        let answer = move |handle: &Handle, signal: Signal| match signal {
+            Signal::Usr2 => daemon.log_counts(),
+            Signal::Usr1 => daemon.reopen(),
+            Signal::Hup => {
+                tracing::info!(
+                    event = "reopened",
+                    component = "daemon",
+                    "SIGHUP: files are opened anew; to read the configuration again, restart"
+                );
+                daemon.reopen();
+            }
+            Signal::Term | Signal::Int => {
+                asked += 1;
+                stop.asked(handle, signal, asked, limit);
+            }
+        };
+        let watch = handle.signals(&Signal::ALL, answer);
+        let watch = watch.map_err(|error| Refusal::System("cannot receive signals", error))?;
+        // The watch lives as long as the process: a late signal must not kill it half way.
+        let kept = Cell::new(Some(watch));
+        handle.on_shutdown(Phase::After, "signals", move |_| {
+            drop(kept.take());
+            Deferred::ready(())
+        });
+        Ok(())
+    }
+
+    fn live(mut self) -> u8 {
+        let handle = self.reactor.handle();
+        let exit = self.reactor.run();
+        let daemon = &self.daemon;
+        let left = daemon.open_events();
+        daemon.log_counts();
+        let cut = match exit {
+            Err(error) => format!("the reactor failed: {error}"),
+            Ok(Exit::Panicked) => "a component panicked".into(),
+            Ok(Exit::Aborted) => format!("told to stop three times; {left} events were left"),
+            Ok(_) if left > 0 => format!("{left} events were not settled"),
+            Ok(_) => cut_off(daemon),
+        };
+        let code = if cut.is_empty() { 0 } else { EXIT_CUT };
+        let took = self
+            .stop
+            .began
+            .get()
+            .map_or(Duration::ZERO, |began| handle.fresh().since(began));
+        Stopped {
+            code,
+            cut: &cut,
+            took,
+        }
+        .log();
+        code
+    }
+}
+
+impl Stop {
+    /// A signal asks for the stop: the first begins it, the second hurries, the third ends.
+    fn asked(&self, handle: &Handle, signal: Signal, asked: u32, limit: Duration) {
+        if asked == 1 {
+            self.began.set(Some(handle.now()));
+            Stopping {
+                reason: signal.name(),
+                limit,
+            }
+            .log();
+            notify::stopping("stopping: delivering what was received");
+            notify::extend_while_stopping(handle);
+            handle.stop(Exit::Signal(signal.number()));
+        } else if asked == 2 {
+            tracing::warn!(
+                event = "stop_hurried",
+                component = "daemon",
+                "told to stop again"
+            );
+            handle.hasten();
+        } else {
+            handle.abort();
+        }
+    }
+}
+
+/// What the books say was lost by stopping.
+fn cut_off(daemon: &Daemon) -> String {
+    let of_pipelines = daemon
+        .pipelines()
+        .iter()
+        .map(|p| p.ledger().dropped.snapshot());
+    let of_sinks = daemon
+        .ports()
+        .iter()
+        .map(|port| port.ledger().dropped.snapshot());
+    let lost = |tally: crate::pipeline::ledger::Tally| tally.get("shutdown").copied();
+    let lost: u64 = of_pipelines.chain(of_sinks).filter_map(lost).sum();
+    if lost == 0 {
+        return String::new();
+    }
+    format!("{lost} events were not delivered before the stop's limit (stop_timeout)")
+}
+
+fn reactor(config: &Config) -> Result<Reactor, Refusal> {
+    let options = &config.daemon;
+    let kind = match options.word("poller") {
+        "poll" => PollerKind::Poll,
+        "select" => PollerKind::Select,
+        _ => PollerKind::Epoll,
+    };
+    let panic = match options.word("panic") {
+        "exit" => PanicPolicy::Exit,
+        _ => PanicPolicy::Continue,
+    };
+    let seams = Seams::system(kind);
+    let seams = seams.map_err(|error| Refusal::System("cannot make a poller", error))?;
+    let options = Options {
+        panic,
+        drain_timeout: options.duration("stop_timeout"),
+        ..Options::default()
+    };
+    Reactor::new(seams, options).map_err(Refusal::Reactor)
+}
+
+/// What components may ask for.
+fn resources(handle: &Handle, memory: &Memory) -> Result<Resources, Refusal> {
+    let net = SysNet::new();
+    let net = net.map_err(|error| Refusal::System("cannot reserve a descriptor", error))?;
+    let options = NetworkOptions {
+        meter: Some(Arc::new(MemoryMeter(memory.clone()))),
+        seed: seed(handle),
+        inherited: Inherited::from_environment(),
+    };
+    let mut resources = Resources::default();
+    resources.lend(Network::new(handle, Rc::new(net), options));
+    resources.lend(handle.clone());
+    resources.lend::<Arc<dyn Storage>>(Arc::new(SystemStorage));
+    Ok(resources)
+}
+
+/// Different for every start, so that a fleet's back-offs are not in step.
+fn seed(handle: &Handle) -> u64 {
+    let micros = handle.wall().as_micros() as u64;
+    micros.rotate_left(32) ^ u64::from(std::process::id())
+}
+
+/// Received bytes count towards `daemon.memory`.
+struct MemoryMeter(Memory);
+
+impl Meter for MemoryMeter {
+    fn grow(&self, bytes: usize) {
+        self.0.add(bytes);
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.0.sub(bytes);
+    }
 }

@@ -51,10 +51,14 @@ fn check_address(text: &str) -> Result<(), Mistake> {
 }
 
 fn parse(text: &str) -> Result<Address, Mistake> {
-    let address: Address = text.parse().map_err(|error: crate::transport::AddressError| {
-        let length = text.len().saturating_sub(error.offset).max(1);
-        Mistake::new(error.message).at(error.offset, length).help(error.help)
-    })?;
+    let address: Address = text
+        .parse()
+        .map_err(|error: crate::transport::AddressError| {
+            let length = text.len().saturating_sub(error.offset).max(1);
+            Mistake::new(error.message)
+                .at(error.offset, length)
+                .help(error.help)
+        })?;
     match &address {
         Address::Tls { .. } => Err(Mistake::new("tls:// is not available in this version")
             .at(0, "tls".len())
@@ -73,17 +77,37 @@ fn parse(text: &str) -> Result<Address, Mistake> {
 
 fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
     let texts = options.one_or_many("address", "addresses")?;
-    let addresses = texts.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let how = How { encoder: Encoder::of(options)?, frame: Frame::of(options.word("framing")) };
-    let are_datagrams = addresses.iter().filter(|a| a.is_datagram() == Some(true)).count();
+    let addresses = texts
+        .iter()
+        .map(|text| parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let how = How {
+        encoder: Encoder::of(options)?,
+        frame: Frame::of(options.word("framing")),
+    };
+    let are_datagrams = addresses
+        .iter()
+        .filter(|a| a.is_datagram() == Some(true))
+        .count();
     if are_datagrams == 0 {
         let running = None;
-        return Ok(Box::new(StreamSink { client: client_options(options, addresses), how, running }));
+        return Ok(Box::new(StreamSink {
+            client: client_options(options, addresses),
+            how,
+            running,
+        }));
     }
     match <[Address; 1]>::try_from(addresses) {
-        Ok([address]) => Ok(Box::new(DatagramSink { address, how, running: None })),
+        Ok([address]) => Ok(Box::new(DatagramSink {
+            address,
+            how,
+            running: None,
+        })),
         Err(_) => Err(options
-            .mistake("addresses", "datagrams go to one address: nobody says whether it is there")
+            .mistake(
+                "addresses",
+                "datagrams go to one address: nobody says whether it is there",
+            )
             .help("use one `address`, or streams")),
     }
 }
@@ -120,14 +144,21 @@ struct StreamSink {
 impl Sink for StreamSink {
     fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
-        let names: Vec<_> = self.client.addresses.iter().map(Address::to_string).collect();
+        let names: Vec<_> = self
+            .client
+            .addresses
+            .iter()
+            .map(Address::to_string)
+            .collect();
         let sender = stream::Sender::start(network, self.client.clone(), self.how.clone(), inlet);
         self.running = Some(sender);
         Ok(vec![format!("sending to {}", names.join(", "))])
     }
 
     fn stop(&mut self) -> Deferred<()> {
-        self.running.take().map_or_else(|| Deferred::ready(()), stream::Sender::stop)
+        self.running
+            .take()
+            .map_or_else(|| Deferred::ready(()), stream::Sender::stop)
     }
 }
 

@@ -40,10 +40,13 @@ fn check_dial_stream(text: &str) -> Result<(), Mistake> {
 
 /// An address that has passed its check.
 pub fn parse(text: &str) -> Result<Address, Mistake> {
-    text.parse().map_err(|error: crate::transport::AddressError| {
-        let length = text.len().saturating_sub(error.offset).max(1);
-        Mistake::new(error.message).at(error.offset, length).help(error.help)
-    })
+    text.parse()
+        .map_err(|error: crate::transport::AddressError| {
+            let length = text.len().saturating_sub(error.offset).max(1);
+            Mistake::new(error.message)
+                .at(error.offset, length)
+                .help(error.help)
+        })
 }
 
 fn only_streams(address: &Address) -> Result<(), Mistake> {
@@ -51,9 +54,11 @@ fn only_streams(address: &Address) -> Result<(), Mistake> {
         return Ok(());
     }
     let scheme = address.scheme();
-    Err(Mistake::new(format!("{scheme}:// carries datagrams, this needs a stream"))
-        .at(0, scheme.len())
-        .help("write tcp://HOST:PORT or unix:///PATH"))
+    Err(Mistake::new(format!(
+        "{scheme}:// carries datagrams, this needs a stream"
+    ))
+    .at(0, scheme.len())
+    .help("write tcp://HOST:PORT or unix:///PATH"))
 }
 
 fn no_tls_yet(address: &Address) -> Result<(), Mistake> {

@@ -81,7 +81,8 @@ impl DatagramInput {
     fn add_event(&mut self, frame: &[u8], mark: Option<Mark>, was_cut: bool) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);
-        self.events.push(Event::Raw(Span::new(start, self.bytes.len())));
+        self.events
+            .push(Event::Raw(Span::new(start, self.bytes.len())));
         self.bytes.push(b'\n');
         let (name, reason) = match mark {
             Some(mark) => mark_of(mark),
@@ -92,7 +93,9 @@ impl DatagramInput {
     }
 
     fn hand_over(&mut self) {
-        let Some(sender) = self.sender.take() else { return };
+        let Some(sender) = self.sender.take() else {
+            return;
+        };
         if self.events.is_empty() {
             return;
         }

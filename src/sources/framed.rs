@@ -14,7 +14,7 @@ use crate::deferred::Failure;
 use crate::event::{Batch, Event, Origin, Span};
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
-use crate::protocol::{End, FrameError, Framer, Framing, Frames, Mark, Run, framer};
+use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
 use crate::time::WallTime;
 
 /// What a source counts beside the events in its pipelines' ledgers.
@@ -93,7 +93,10 @@ impl InputShared {
         add(&counts.empty_frames, frames.empty);
         add(&counts.truncated, frames.truncated);
         add(&counts.skipped_bytes, frames.skipped_bytes);
-        add(&counts.incomplete, frames.marks.iter().filter(incomplete).count() as u64);
+        add(
+            &counts.incomplete,
+            frames.marks.iter().filter(incomplete).count() as u64,
+        );
         add(&counts.framing_errors, u64::from(frames.error.is_some()));
     }
 

@@ -22,8 +22,8 @@ use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRef
 use crate::time::Duration;
 use crate::transport::{
     Accept, Address, BindOptions, CloseReason, Connection, ConnectionId, ConnectionOptions,
-    DatagramOptions, DatagramSocket, Datagrams, Limits, ListenOptions, Listener, Network, Peer, Protocol,
-    Refusal,
+    DatagramOptions, DatagramSocket, Datagrams, Limits, ListenOptions, Listener, Network, Peer,
+    Protocol, Refusal,
 };
 
 use super::addresses::{self, LISTEN_KIND};
@@ -69,7 +69,9 @@ fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
     let addresses = addresses.into_iter().map(addresses::parse);
     let framing = options.word("framing");
     Ok(Box::new(SocketSource {
-        addresses: addresses.collect::<Result<_, _>>().map_err(|e| e.of("listen"))?,
+        addresses: addresses
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.of("listen"))?,
         framing: framing.parse().unwrap_or(Framing::Auto),
         max_message: options.size("max_message") as usize,
         connection: ConnectionOptions {
@@ -79,7 +81,9 @@ fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
         },
         limits: Limits::new(
             options.count("max_connections") as usize,
-            options.maybe_count("max_connections_per_peer").map(|max| max as usize),
+            options
+                .maybe_count("max_connections_per_peer")
+                .map(|max| max as usize),
         ),
         running: None,
     }))
@@ -109,7 +113,11 @@ impl Source for SocketSource {
             connections: RefCell::default(),
             emptied: RefCell::default(),
         });
-        let mut running = Running { shared, listeners: Vec::new(), datagrams: Vec::new() };
+        let mut running = Running {
+            shared,
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+        };
         let mut about = Vec::new();
         for address in &self.addresses {
             let bound = self.bind(network, address, &mut running);
@@ -161,7 +169,10 @@ impl SocketSource {
                 running.listeners.push(listener);
             }
         } else {
-            let options = DatagramOptions { bind: BindOptions::default(), ..Default::default() };
+            let options = DatagramOptions {
+                bind: BindOptions::default(),
+                ..Default::default()
+            };
             let shared = Rc::clone(&running.shared.input);
             let inputs = || DatagramInput::new(&shared) as Box<dyn Datagrams>;
             for socket in network.bind_datagrams(address, &options, inputs)? {
@@ -180,7 +191,9 @@ fn line(address: &Address, local: &crate::transport::Endpoint) -> String {
 
 impl Running {
     fn close_sockets(&self) {
-        self.listeners.iter().for_each(|listener| drop(listener.stop()));
+        self.listeners
+            .iter()
+            .for_each(|listener| drop(listener.stop()));
         self.datagrams.iter().for_each(DatagramSocket::close);
     }
 
@@ -251,7 +264,12 @@ impl Accept for Door {
             Refusal::PerPeer(_) => "max_connections_per_peer",
         };
         let component = &self.0.component;
-        ConnectionRefused { component, peer, reason }.log();
+        ConnectionRefused {
+            component,
+            peer,
+            reason,
+        }
+        .log();
         None
     }
 }

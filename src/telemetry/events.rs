@@ -402,7 +402,7 @@ impl ConnectFailed<'_> {
         } = self;
         let retry_ms = millis(*retry_in);
         tracing::warn!(component, event = "connect_failed", address = %address,
-            error = %error, retry_ms, "cannot connect to {address}: {error}");
+            error = %error, retry_ms, "{error}; next attempt in {retry_ms} ms");
     }
 }
 

@@ -277,6 +277,12 @@ impl Connection {
         self.stream.finish();
     }
 
+    /// Delivers what has arrived by now, then closes; at most for `limit` while the peer goes on
+    /// sending. For a stop that loses nothing which the kernel has taken from the peer.
+    pub fn drain(&self, limit: Duration) {
+        self.stream.drain(limit);
+    }
+
     /// Drops what is queued and resets the connection.
     pub fn abort(&self) {
         self.stream.end(CloseReason::Aborted);

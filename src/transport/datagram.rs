@@ -121,6 +121,14 @@ impl DatagramSocket {
         }
     }
 
+    /// Receives what has arrived by now, then closes.
+    pub fn drain(&self) {
+        self.post.draining.set(true);
+        if let Some(token) = self.post.token.get() {
+            self.post.network.reactor().look_again(token);
+        }
+    }
+
     /// Where it is bound; the port is the real one.
     pub fn local_address(&self) -> &Endpoint {
         &self.post.local
@@ -230,6 +238,7 @@ struct Post {
     /// `None` once it is closed.
     token: Cell<Option<Token>>,
     paused: Cell<bool>,
+    draining: Cell<bool>,
     dropped: Cell<u64>,
     /// Absent while it runs, and after the end.
     datagrams: RefCell<Option<Box<dyn Datagrams>>>,
@@ -251,6 +260,7 @@ impl Post {
             max_bytes: options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX),
             token: Cell::new(None),
             paused: Cell::new(false),
+            draining: Cell::new(false),
             dropped: Cell::new(0),
             datagrams: RefCell::new(Some(datagrams)),
             complaint_after: Cell::new(Instant::ZERO),
@@ -294,6 +304,10 @@ impl Post {
             }
         }
         self.deliver(&chunk.keep(filled), batch);
+        if self.draining.get() && matches!(progress, Progress::Blocked) {
+            let post = Rc::clone(self);
+            DatagramSocket { post }.close();
+        }
         progress
     }
 

@@ -138,11 +138,12 @@ impl Listener {
         &self.acceptor.local
     }
 
-    /// Accepts nothing more and closes the socket; what was accepted lives on. Fires in a later
-    /// turn. A second call is harmless and fires too.
+    /// Accepts who waits already, then nothing more, and closes the socket; what was accepted
+    /// lives on. Fires in a later turn. A second call is harmless and fires too.
     pub fn stop(&self) -> Deferred<()> {
         let (promise, deferred) = Deferred::new();
         let acceptor = &self.acceptor;
+        acceptor.accept_rest();
         acceptor.close();
         acceptor.network.reactor().call_soon(move |_| {
             promise.callback(());
@@ -357,6 +358,16 @@ impl Acceptor {
         Progress::More
     }
 
+    /// Those in the backlog have connected, and may have sent: they are not turned away by a
+    /// stop. Those who come while this runs are, at the latest after a whole backlog.
+    fn accept_rest(self: &Rc<Self>) {
+        for _ in 0..=BACKLOG_ROUNDS {
+            if self.token.get().is_none() || matches!(self.accept_some(), Progress::Blocked) {
+                return;
+            }
+        }
+    }
+
     fn admit(&self, socket: SocketId, peer: Peer) {
         let accept = &self.shared.accept;
         let asked = catch_unwind(AssertUnwindSafe(|| {
@@ -476,6 +487,9 @@ impl Handler for AcceptorHandler {
 
 /// Connections accepted by one listener in one turn.
 const ACCEPTS_PER_TURN: usize = 100;
+
+/// Turns' worth of connections that fill a backlog of 4096.
+const BACKLOG_ROUNDS: usize = 4096 / ACCEPTS_PER_TURN;
 
 /// The first and the longest pause for want of descriptors.
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);

@@ -157,7 +157,7 @@ impl Network {
     }
 
     /// A seed nobody else was given.
-    pub(super) fn next_seed(&self) -> u64 {
+    pub fn next_seed(&self) -> u64 {
         let seed = self.inner.seed.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.inner.seed.set(seed);
         seed

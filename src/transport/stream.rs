@@ -28,7 +28,7 @@ use super::network::Network;
 use super::outbox::Outbox;
 use crate::deferred::Failure;
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// The state of one connection.
 pub struct Stream {
@@ -45,6 +45,8 @@ pub struct Stream {
     /// The queue passed its high mark and has not sunk to the low one since.
     full: Cell<bool>,
     holds: Cell<u32>,
+    /// Set: closes once nothing is left to read, or at this instant.
+    drain_until: Cell<Option<Instant>>,
     outbox: RefCell<Outbox>,
     /// The highest answer `acked` gave.
     acked: Cell<u64>,
@@ -126,6 +128,7 @@ impl Stream {
             flush: Cell::new(Flush::Idle),
             full: Cell::new(false),
             holds: Cell::new(0),
+            drain_until: Cell::new(None),
             outbox: RefCell::default(),
             acked: Cell::new(0),
             protocol: RefCell::new(Some(parts.protocol)),

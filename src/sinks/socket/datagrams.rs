@@ -105,7 +105,8 @@ impl Post {
     fn dial(&self) {
         let listener = Box::new(Deaf(self.this.clone()));
         let dialled =
-            self.network.dial_datagrams(&self.address, DatagramOptions::default(), listener);
+            self.network
+                .dial_datagrams(&self.address, DatagramOptions::default(), listener);
         let weak = self.this.clone();
         drop(dialled.add_both(move |result| run_with(&weak, result)));
     }
@@ -150,7 +151,9 @@ impl Post {
     }
 
     fn pump(&self) {
-        let Some(socket) = self.socket.borrow().clone() else { return };
+        let Some(socket) = self.socket.borrow().clone() else {
+            return;
+        };
         if self.timer.borrow().is_some() {
             return;
         }
@@ -171,7 +174,8 @@ impl Post {
         }
         let part = self.inlet.next()?;
         let mut output = self.output.borrow_mut();
-        self.encoder.encode(part.batch(), part.events(), Frame::Datagram, &mut output);
+        self.encoder
+            .encode(part.batch(), part.events(), Frame::Datagram, &mut output);
         let rest = output.take().into();
         Some(Open { part, rest })
     }
@@ -184,7 +188,10 @@ impl Post {
         if let Some(socket) = socket {
             socket.close();
         }
-        self.retry(&Failure::msg(format!("cannot send to {}: {error}", self.address)));
+        self.retry(&Failure::msg(format!(
+            "cannot send to {}: {error}",
+            self.address
+        )));
     }
 }
 

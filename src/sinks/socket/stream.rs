@@ -42,7 +42,11 @@ impl Sender {
         how: How,
         inlet: Inlet,
     ) -> Sender {
-        let address = options.addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>();
+        let address = options
+            .addresses
+            .iter()
+            .map(|a| a.to_string())
+            .collect::<Vec<_>>();
         let line = Rc::new_cyclic(|this| Line {
             this: this.clone(),
             component: format!("sink.{}", inlet.name()),
@@ -111,7 +115,9 @@ struct Left {
 impl Line {
     /// Writes parts until the connection is full or nothing is left.
     fn pump(&self) {
-        let Some(connection) = self.connection.borrow().clone() else { return };
+        let Some(connection) = self.connection.borrow().clone() else {
+            return;
+        };
         let mut wrote = false;
         while !connection.is_full() && connection.is_open() {
             let Some(left) = self.next() else { break };
@@ -144,7 +150,9 @@ impl Line {
     fn encode(&self, left: &Left) -> Vec<Bytes> {
         let mut output = self.output.borrow_mut();
         let events = left.part.events().skip(left.arrived);
-        self.how.encoder.encode(left.part.batch(), events, self.how.frame, &mut output);
+        self.how
+            .encoder
+            .encode(left.part.batch(), events, self.how.frame, &mut output);
         output.take()
     }
 
@@ -212,7 +220,9 @@ impl Line {
         let mut whole = 0;
         for event in sent.left.part.events().skip(sent.left.arrived) {
             let one = std::iter::once(event);
-            self.how.encoder.encode(sent.left.part.batch(), one, self.how.frame, &mut output);
+            self.how
+                .encoder
+                .encode(sent.left.part.batch(), one, self.how.frame, &mut output);
             let bytes: u64 = output.take().iter().map(|piece| piece.len() as u64).sum();
             if bytes > arrived_bytes {
                 break;
@@ -260,7 +270,11 @@ impl Protocol for Wire {
     fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
         let line = &self.0;
         line.inlet.set_trouble(None);
-        Connected { component: &line.component, address: connection.peer() }.log();
+        Connected {
+            component: &line.component,
+            address: connection.peer(),
+        }
+        .log();
         *line.connection.borrow_mut() = Some(connection.clone());
         line.written_to.set(Mark(0));
         line.pump();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{Input, Phase, Stream};
 use crate::reactor::{Handle, Progress};
+use crate::time::Duration;
 use crate::transport::chunk::CHUNK_BYTES;
 use crate::transport::connection::CloseReason;
 
@@ -19,6 +20,7 @@ impl Stream {
         let mut left = READ_BYTES_PER_TURN;
         while self.input.get() == Input::On && self.phase.get() != Phase::Lost {
             if left < READ_BYTES_MIN {
+                self.end_overdue_drain();
                 return Progress::More;
             }
             let mut chunk = self.network.chunks().lend();
@@ -28,12 +30,38 @@ impl Stream {
                     left -= bytes;
                     self.deliver(chunk.keep(bytes));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.end_drain();
+                    return Progress::Blocked;
+                }
                 Err(error) => self.end(CloseReason::Reset(error)),
             }
         }
         // Stopped before `WouldBlock`: what is left is remembered until reading resumes.
         Progress::More
+    }
+
+    /// Reads on until nothing is left, at most for `limit` while bytes keep coming, then
+    /// closes. A pause holds for as long as it lasts.
+    pub(in crate::transport) fn drain(self: &Rc<Self>, limit: Duration) {
+        let until = self.network.reactor().now() + limit;
+        self.drain_until.set(Some(until));
+        if let Some(token) = self.token.get() {
+            self.network.reactor().look_again(token);
+        }
+    }
+
+    fn end_drain(self: &Rc<Self>) {
+        if self.drain_until.take().is_some() {
+            self.close(CloseReason::Local);
+        }
+    }
+
+    fn end_overdue_drain(self: &Rc<Self>) {
+        let now = self.network.reactor().now();
+        if self.drain_until.get().is_some_and(|until| now >= until) {
+            self.end_drain();
+        }
     }
 
     fn deliver(self: &Rc<Self>, bytes: Bytes) {

@@ -1,4 +1,7 @@
-//! The consumer's end: [`Deferred`], to which links are added.
+//! The consumer's end: [`Deferred`], to which links are added, and its handles for cancelling.
+//!
+//! A Deferred is a handle of the last node of a chain. Every builder method takes it and gives
+//! the handle of a new last node, so that a result has exactly one taker.
 
 use std::borrow::Cow;
 use std::fmt;

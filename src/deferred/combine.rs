@@ -12,11 +12,12 @@ use super::kinds::{AllFailed, Empty, FirstError};
 use super::link::{Link, Settled};
 use super::promise::{self, OnCancel, Promise};
 
+/// What came of several Deferreds, in their order.
+pub type Results<T> = Vec<Result<T, Failure>>;
+
 /// All results, in the order of the inputs, when the last is there. No inputs: at once.
 #[track_caller]
-pub fn join_all<T: 'static>(
-    inputs: impl IntoIterator<Item = Deferred<T>>,
-) -> Deferred<Vec<Result<T, Failure>>> {
+pub fn join_all<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<Results<T>> {
     combine(inputs, Location::caller(), |group, index, result| {
         group.put(index, result);
         if group.left() == 0 {
@@ -140,7 +141,7 @@ impl<T: 'static, U: 'static> Group<T, U> {
         }
     }
 
-    fn take_all(&self) -> Vec<Result<T, Failure>> {
+    fn take_all(&self) -> Results<T> {
         let results = self.results.take();
         results.into_iter().flatten().collect()
     }
@@ -185,7 +186,7 @@ pub fn for_each_concurrent<I, L>(
     limit: usize,
     items: I,
     job: impl FnMut(I::Item) -> L + 'static,
-) -> Deferred<Vec<Result<L::Out, Failure>>>
+) -> Deferred<Results<L::Out>>
 where
     I: IntoIterator<IntoIter: 'static>,
     L: Link,
@@ -202,7 +203,7 @@ struct Pool<I, F, U: 'static> {
     work: Cell<Option<(I, F)>>,
     running: RefCell<Vec<(usize, CancelHandle)>>,
     results: RefCell<Vec<Option<Result<U, Failure>>>>,
-    promise: Cell<Option<Promise<Vec<Result<U, Failure>>>>>,
+    promise: Cell<Option<Promise<Results<U>>>>,
     stopped: Cell<bool>,
 }
 
@@ -212,12 +213,7 @@ where
     F: FnMut(I::Item) -> L + 'static,
     L: Link,
 {
-    fn new(
-        limit: usize,
-        items: I,
-        job: F,
-        place: Place,
-    ) -> (Rc<Self>, Deferred<Vec<Result<L::Out, Failure>>>) {
+    fn new(limit: usize, items: I, job: F, place: Place) -> (Rc<Self>, Deferred<Results<L::Out>>) {
         let pool = Rc::new(Pool {
             limit: limit.max(1),
             place,

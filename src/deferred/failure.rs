@@ -89,11 +89,17 @@ impl Failure {
         Failure::at(place, Panicked { message, place })
     }
 
-    /// The same failure as the cause of a sentence about what was being done.
+    /// The same failure as the cause of a sentence about what was being done. Place and history
+    /// are kept, and this place is added.
     #[track_caller]
     pub fn context(self, doing: impl Into<String>) -> Self {
+        let (place, history) = (self.place(), self.history.clone());
         let doing = doing.into();
-        Failure::new(Context { doing, cause: self })
+        let made = Arc::new(Made {
+            place,
+            error: Context { doing, cause: self },
+        });
+        Failure { made, history }.passed(Location::caller())
     }
 
     /// Whether the error, or one of its causes, is an `E`.

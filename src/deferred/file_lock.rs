@@ -1,5 +1,6 @@
 //! A lock that somebody else may hold and that tells nobody when it is free, such as a lock
-//! file: tried again and again. What a try does, IO included, is the owner's closure.
+//! file: tried again and again. What a try does, IO included, is the owner's closure. At most
+//! one attempt waits at a time, with one timer for the next try and one for its time limit.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -125,9 +126,13 @@ impl<G: 'static> Inner<G> {
             return;
         };
         match self.try_once() {
-            Err(error) => drop(attempt.promise.errback(error)),
-            Ok(Some(guard)) => drop(attempt.promise.callback(guard)),
             Ok(None) => self.retry_later(attempt.promise),
+            Ok(Some(guard)) => {
+                attempt.promise.callback(guard);
+            }
+            Err(error) => {
+                attempt.promise.errback(error);
+            }
         }
     }
 }

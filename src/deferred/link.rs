@@ -1,4 +1,7 @@
 //! One link of a chain: a closure between an input and an output, in one allocation.
+//!
+//! A link waits for its input, is queued with it, runs once, and may then wait for the Deferred
+//! that its closure returned. A panic in the closure becomes a failure.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,21 +1,18 @@
-//! Results that are not there yet, and chains on them.
-//!
-//! [`Deferred`] is the consumer's end, [`Promise`] the producer's. A chain is built by adding
-//! links, each of which returns a [`Link`]: a result, another Deferred, or nothing. Everything
-//! happens on one thread and nothing here waits, reads a clock or does IO.
+//! Results that are not there yet, and chains on them: [`Deferred`] is the consumer's end,
+//! [`Promise`] the producer's. A link returns a [`Link`]: a result, another Deferred, or nothing.
+//! All on one thread; nothing here waits, reads a clock or does IO.
 //!
 //! **Order.** A link never runs inside another.
-//! - Firing a promise outside of any link runs the whole chain before it returns; so does
-//!   adding a link to a Deferred that has fired.
-//! - From inside a running link (a coroutine that is being polled counts as one) the firing is
-//!   queued. When the running link has returned, what it fired runs, in the order fired, each
-//!   chain as far as it goes; only then the link's own chain goes on.
+//! - Firing outside of any link runs the whole chain before it returns; so does adding a link
+//!   to a Deferred that has fired.
+//! - From inside a running link (a coroutine that is being polled counts as one) it is queued.
+//!   When the link has returned, what it fired runs, in the order fired, each chain as far as
+//!   it goes; only then the link's own chain goes on.
 //!
 //! So neither firing nor dropping takes stack, however long the chain.
 //!
 //! **Ends.** Every chain ends in a handler, usually [`Deferred::add_both`]. A failure that
-//! reaches an end without one is logged once, when the Deferred goes: `unhandled_failure`, with
-//! name and place. A [`Failure`] is handled when a link, an await or a combinator took it.
+//! reaches an end without one is logged once, with name and place, when the Deferred goes.
 //!
 //! **Cancelling** goes up a chain to what it waits for, a root or an inner Deferred, and the
 //! result comes back down as any other.
@@ -38,7 +35,7 @@ mod timeout;
 mod unhandled;
 
 pub use chain::{CancelHandle, CancelOnDrop, Deferred};
-pub use combine::{first_ok, for_each_concurrent, join_all, race, try_join_all};
+pub use combine::{Results, first_ok, for_each_concurrent, join_all, race, try_join_all};
 pub use failure::{Failure, HISTORY_MAX, Place};
 pub use file_lock::{AlreadyTrying, FileLock};
 pub use kinds::{AllFailed, BrokenPromise, Cancelled, Empty, FirstError, Panicked, TimedOut};

@@ -1,5 +1,6 @@
 //! The producer's end: [`Promise`], and the root node under it, which knows what to do when
-//! the consumer cancels.
+//! the consumer cancels. A root is fired once: by the producer, by the canceller in its time,
+//! or with `Cancelled`. Whoever comes later is told so by a value, never by a panic.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,22 +16,22 @@ use super::{run, unhandled};
 /// The right to fire a [`Deferred`], once.
 ///
 /// Firing consumes it, so a second firing does not compile:
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (promise, deferred) = marline::deferred::Deferred::<u32>::new();
 /// promise.callback(1);
 /// promise.callback(2);
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (promise, deferred) = marline::deferred::Deferred::<u32>::new();
 /// promise.callback(1);
 /// promise.errback(std::fmt::Error);
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (promise, deferred) = marline::deferred::Deferred::<u32>::new();
 /// promise.errback(std::fmt::Error);
 /// promise.callback(1);
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (promise, deferred) = marline::deferred::Deferred::<u32>::new();
 /// promise.errback(std::fmt::Error);
 /// promise.errback(std::fmt::Error);

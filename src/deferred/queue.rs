@@ -1,4 +1,6 @@
 //! A bounded queue between producers and consumers on one thread; a consumer gets a Deferred.
+//! Both bounds are the owner's: items kept and getters that wait. At either the newcomer is
+//! refused, and an item that is refused comes back.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,4 +1,6 @@
-//! One result for several observers.
+//! One result for several observers: a value that is cloned for each, or one failure for all.
+//! Observers come and go one by one; the source is cancelled when the last one that waited has
+//! cancelled. It is what lets several requests for one thing share one fetch.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

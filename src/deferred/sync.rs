@@ -1,5 +1,6 @@
 //! A lock and a semaphore whose turns are Deferreds. First come, first served; what is given
-//! back goes to the next in line without being free in between.
+//! back goes to the next in line without being free in between. Giving back is dropping, and
+//! goes through the run loop, so a long line takes no stack.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -158,7 +159,7 @@ impl fmt::Debug for Permit {
 /// A semaphore with one permit. Clones are handles of one lock.
 ///
 /// Releasing is dropping the guard, so a second release does not compile:
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let lock = marline::deferred::Lock::new();
 /// let guard = lock.acquire().now_or_pending().unwrap().unwrap();
 /// drop(guard);

@@ -197,7 +197,9 @@ impl<L: Link + 'static> Task<L> {
             return;
         };
         match settled {
-            Settled::Now(result) => drop(promise.settle(result)),
+            Settled::Now(result) => {
+                promise.settle(result);
+            }
             Settled::Later(deferred) => deferred.forward_to(promise),
         }
     }

@@ -1,5 +1,6 @@
-//! What the tests of the `deferred` room share: records of calls, timers that are turned by
-//! hand, a log that can be read, and a small stack to run in.
+//! What the tests of the `deferred` room share: records of calls, producers that count their
+//! cancellations, timers that are turned by hand, a log that can be read, and a small stack to
+//! run in.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

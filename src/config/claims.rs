@@ -4,96 +4,63 @@
 //! components are compared. Addresses are compared as far as text goes: `0.0.0.0`, `[::]` and
 //! `*` take their port on every address, TLS and TCP share their ports, port 0 is never taken.
 
-use super::Component;
-use super::resolve::Resolver;
+use super::findings::Findings;
 use crate::pipeline::descriptor::Claims;
-use crate::pipeline::options::{Located, Place, Value};
+use crate::pipeline::options::Place;
 
 /// One claim of one component.
-struct Claim<'a> {
-    claims: Claims,
-    text: String,
-    component: &'a Component,
-    place: Place,
+#[derive(Debug)]
+pub struct Claim {
+    /// Of what kind.
+    pub claims: Claims,
+    /// The address or path as written.
+    pub text: String,
+    /// The component: `source.in`.
+    pub owner: String,
+    /// Where the text stands.
+    pub place: Place,
 }
 
 /// Reports every second taker of an address or a file, pointing at both.
-pub fn check(sources: &[Component], sinks: &[Component], resolver: &mut Resolver<'_>) {
-    let all: Vec<_> = sources.iter().chain(sinks).flat_map(claims_of).collect();
-    for (index, second) in all.iter().enumerate() {
-        let Some(first) = all[..index].iter().find(|first| clash(first, second)) else {
+pub fn check(claims: &[Claim], findings: &mut Findings) {
+    for (index, second) in claims.iter().enumerate() {
+        let Some(first) = claims[..index].iter().find(|first| clash(first, second)) else {
             continue;
         };
-        let owner = &first.component.name;
-        let same = std::ptr::eq(first.component, second.component);
-        let message = match (second.claims, same) {
-            (Claims::File, _) => {
+        let message = match second.claims {
+            Claims::File => {
                 format!(
-                    "sink `{}` writes to the file of sink `{owner}`",
-                    second.component.name
+                    "{} writes to the same file as {}",
+                    spoken(second),
+                    spoken(first)
                 )
             }
-            (_, true) => format!("`{}` is listened on twice", second.text),
-            (_, false) => format!(
-                "`{}` is already listened on by source `{owner}`",
-                second.text
+            _ if first.owner == second.owner => format!("`{}` is listened on twice", second.text),
+            _ => format!(
+                "`{}` is already listened on by {}",
+                second.text,
+                spoken(first)
             ),
         };
-        let finding = resolver.findings.error(second.place, message);
+        let finding = findings.error(second.place, message);
         finding.also(first.place, "first taken here");
-        let fix = match second.claims {
+        finding.help(match second.claims {
             Claims::File => "let the pipelines name one sink",
+            _ if first.owner == second.owner => "once is enough",
             _ => "use another port, or let the pipelines name one source",
-        };
-        finding.help(fix);
+        });
     }
 }
 
-fn claims_of(component: &Component) -> Vec<Claim<'_>> {
-    let mut all = Vec::new();
-    for setting in component.options.settings() {
-        let Some(located) = setting.value.as_ref().filter(|_| setting.given) else {
-            continue;
-        };
-        if setting.opt.claims == Claims::Nothing {
-            continue;
-        }
-        let items = match &located.value {
-            Value::List(items) => items.as_slice(),
-            _ => std::slice::from_ref(located),
-        };
-        all.extend(items.iter().filter_map(|item| {
-            let text = text_of(item)?;
-            Some(Claim {
-                claims: setting.opt.claims,
-                text,
-                component,
-                place: inside(item.place),
-            })
-        }));
-    }
-    all
-}
-
-fn text_of(located: &Located) -> Option<String> {
-    match &located.value {
-        Value::Text(text) => Some(text.clone()),
-        Value::Path(path) => Some(path.to_string_lossy().into_owned()),
-        _ => None,
+/// `source.in` as words: ``source `in` ``.
+fn spoken(claim: &Claim) -> String {
+    match claim.owner.split_once('.') {
+        Some((role, name)) => format!("{role} `{name}`"),
+        None => claim.owner.clone(),
     }
 }
 
-fn inside(place: Place) -> Place {
-    let quoted = place.end > place.start + 2;
-    let cut = u32::from(quoted);
-    Place {
-        start: place.start + cut,
-        end: place.end - cut,
-        ..place
-    }
-}
-
-fn clash(first: &Claim<'_>, second: &Claim<'_>) -> bool {
+fn clash(first: &Claim, second: &Claim) -> bool {
     if first.claims != second.claims {
         return false;
     }

@@ -5,9 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::daemon::DAEMON;
 use super::files::{FILES_MAX, File, Files};
-use super::findings::Findings;
+use super::findings::{Findings, Unsure};
 use super::glob;
+use super::literal;
+use super::resolve;
 use super::suggest;
 use super::tree::{self, Data, Entry, Node, SyntaxError};
 use crate::pipeline::options::Place;
@@ -23,8 +26,11 @@ pub struct Document {
     pub pipelines: Vec<Entry>,
     /// `[sink.NAME]`.
     pub sinks: Vec<Entry>,
-    /// Places of syntax errors.
-    pub syntax: Vec<Place>,
+    /// Syntax errors.
+    pub syntax: Vec<Unsure>,
+    /// Kinds of table that some text was probably meant for and is not in: names of that kind
+    /// may be defined after all.
+    lost: Vec<&'static str>,
 }
 
 /// The four kinds of table.
@@ -34,12 +40,18 @@ const TABLES: &[&str] = &["source", "pipeline", "sink", "daemon"];
 const NAME_BYTES_MAX: usize = 64;
 
 impl Document {
+    /// Whether definitions of one of these kinds were probably lost to a mistake.
+    pub fn lost(&self, kinds: &[&str]) -> bool {
+        self.lost.iter().any(|kind| kinds.contains(kind))
+    }
+
     /// Parses the main file and those it includes, which are added to `files`.
     pub fn load(main: File, files: &mut Files, findings: &mut Findings) -> Document {
         let mut document = Document::default();
         let folder = main.path.parent().unwrap_or(Path::new("")).to_owned();
         document.add(main, files, findings);
         for (pattern, place) in document.includes() {
+            let place = resolve::inside(place, files.text(place));
             for path in included(&folder, &pattern, place, findings) {
                 document.include(&path, place, files, findings);
             }
@@ -79,7 +91,7 @@ impl Document {
         let (entries, errors) = tree::parse(&file.text, index);
         self.syntax_errors(file, index, errors, findings);
         for entry in entries {
-            self.top_level(entry, index > 0, findings);
+            self.top_level(entry, &file.text, findings);
         }
     }
 
@@ -97,40 +109,60 @@ impl Document {
                 start: start as u32,
                 end: end as u32,
             };
-            self.syntax.push(place);
-            findings.error(place, error.message).help = error.help;
+            self.syntax.push(Unsure {
+                place,
+                to_the_end: error.to_the_end,
+            });
+            let finding = findings.error(place, error.message);
+            finding.help = error.help;
+            if let Some((start, end)) = error.first {
+                let first = Place {
+                    file: index,
+                    start: start as u32,
+                    end: end as u32,
+                };
+                finding.also(first, "first given here");
+            }
         }
     }
 
-    fn top_level(&mut self, entry: Entry, included: bool, findings: &mut Findings) {
-        let into = match entry.key.as_str() {
-            "source" => &mut self.sources,
-            "pipeline" => &mut self.pipelines,
-            "sink" => &mut self.sinks,
-            "daemon" => return self.daemon_table(entry, included, findings),
-            _ => return unknown_table(&entry, findings),
+    fn top_level(&mut self, entry: Entry, text: &str, findings: &mut Findings) {
+        let (kind, into) = match entry.key.as_str() {
+            "source" => ("source", &mut self.sources),
+            "pipeline" => ("pipeline", &mut self.pipelines),
+            "sink" => ("sink", &mut self.sinks),
+            "daemon" => return self.daemon_table(entry, findings),
+            _ => return self.lost.extend(unknown_table(&entry, findings)),
         };
         let Data::Table(named) = entry.node.data else {
-            let key = &entry.key;
-            let help = format!("write [{key}.NAME]");
+            let help = format!("write [{kind}.NAME]");
             findings
-                .error(entry.key_place, format!("`{key}` is a kind of table"))
+                .error(entry.key_place, format!("a {kind} needs a name"))
                 .help(help);
-            return;
+            return self.lost.push(kind);
         };
+        let nameless = named
+            .iter()
+            .find(|one| !matches!(one.node.data, Data::Table(_)));
+        if let Some(first) = nameless {
+            let message = format!("`{}` stands in no [{kind}.NAME] table", first.key);
+            let help = format!("a {kind} has a name: write [{kind}.NAME]");
+            findings.error(first.key_place, message).help(help);
+            self.lost.push(kind);
+        }
         for one in named {
-            define(into, one, &entry.key, findings);
+            define(into, one, kind, text, findings);
         }
     }
 
-    fn daemon_table(&mut self, entry: Entry, included: bool, findings: &mut Findings) {
+    fn daemon_table(&mut self, entry: Entry, findings: &mut Findings) {
         let Data::Table(entries) = entry.node.data else {
             let finding = findings.error(entry.key_place, "`daemon` is a table");
             finding.help("write [daemon]");
             return;
         };
         for one in entries {
-            if included && one.key == "include" {
+            if one.key_place.file > 0 && one.key == "include" {
                 let message = "an included file cannot include others";
                 findings
                     .error(one.key_place, message)
@@ -160,19 +192,15 @@ impl Document {
     }
 }
 
-fn define(into: &mut Vec<Entry>, entry: Entry, kind: &str, findings: &mut Findings) {
-    let name = &entry.key;
+fn define(into: &mut Vec<Entry>, entry: Entry, kind: &str, text: &str, findings: &mut Findings) {
     if !matches!(entry.node.data, Data::Table(_)) {
-        let message = format!("`{name}` stands in no [{kind}.NAME] table");
-        let help = format!("a {kind} has a name: [{kind}.main]");
-        findings.error(entry.key_place, message).help(help);
         return;
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
+    let name = &entry.key;
+    if let Some(place) = strange_name(&entry, text) {
         let message = format!("`{}` is no name for a {kind}", tree::shorten(name));
         let help = format!("letters, digits, `_` and `-`, at most {NAME_BYTES_MAX} of them");
-        findings.error(entry.key_place, message).help(help);
+        findings.error(place, message).help(help);
         return;
     }
     if let Some(first) = into.iter().find(|known| known.key == *name) {
@@ -183,7 +211,25 @@ fn define(into: &mut Vec<Entry>, entry: Entry, kind: &str, findings: &mut Findin
     into.push(entry);
 }
 
-fn unknown_table(entry: &Entry, findings: &mut Findings) {
+/// The place in `text` of what a name cannot have, if it has that.
+fn strange_name(entry: &Entry, text: &str) -> Option<Place> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let place = entry.key_place;
+    if entry.key.is_empty() || entry.key.len() > NAME_BYTES_MAX {
+        return Some(place);
+    }
+    let at = entry.key.find(|c| !plain(c))?;
+    let token = text.get(place.start as usize..place.end as usize)?;
+    let start = place.start + literal::source_offset(token, at) as u32;
+    Some(Place {
+        start,
+        end: start + 1,
+        ..place
+    })
+}
+
+/// Reports it, and answers which kind of table was probably meant.
+fn unknown_table(entry: &Entry, findings: &mut Findings) -> Option<&'static str> {
     let key = &entry.key;
     let what = match &entry.node.data {
         Data::Table(_) => "table",
@@ -193,14 +239,19 @@ fn unknown_table(entry: &Entry, findings: &mut Findings) {
         _ => "key",
     };
     let near = suggest::nearest(key, TABLES.iter().copied());
-    let help = match near {
-        Some("daemon") => "did you mean `[daemon]`?".to_owned(),
-        Some(near) => format!("did you mean `[{near}.NAME]`?"),
-        None => "tables are [source.NAME], [pipeline.NAME], [sink.NAME] and [daemon]".to_owned(),
+    let setting = suggest::nearest(key, DAEMON.all_options().map(|opt| opt.name));
+    let help = match (near, setting) {
+        (Some("daemon"), _) => "did you mean `[daemon]`?".to_owned(),
+        (Some(near), _) => format!("did you mean `[{near}.NAME]`?"),
+        (None, Some(setting)) => format!("did you mean `{setting}` in [daemon]?"),
+        (None, None) => {
+            "tables are [source.NAME], [pipeline.NAME], [sink.NAME] and [daemon]".to_owned()
+        }
     };
     findings
         .error(entry.key_place, format!("unknown {what} `{key}`"))
         .help(help);
+    near
 }
 
 /// The files that an entry of `daemon.include` names, sorted.

@@ -77,6 +77,15 @@ impl Finding {
     }
 }
 
+/// A syntax error, behind which other findings may be wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsure {
+    /// Where it is.
+    pub place: Place,
+    /// Nothing behind it is certain, not only its line.
+    pub to_the_end: bool,
+}
+
 /// All that was found, in the order of finding.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -130,19 +139,24 @@ impl Findings {
         self.list.iter()
     }
 
-    /// Drops what a syntax error may have caused: what stands on its line, and what is marked.
-    pub fn without_followers(&mut self, files: &Files, syntax: &[Place]) {
+    /// Drops what a syntax error may have caused: what stands on its line, what stands behind
+    /// one that swallows the rest, and what is marked.
+    pub fn without_followers(&mut self, files: &Files, syntax: &[Unsure]) {
         let line = |place: Place| {
-            (
-                place.file,
-                files.get(place.file).line_of(place.start as usize).0,
-            )
+            let file = files.get(place.file);
+            (place.file, file.line_of(place.start as usize).0)
         };
-        let lines: Vec<_> = syntax.iter().map(|place| line(*place)).collect();
+        let doubtful = |place: Place| {
+            syntax.iter().any(|unsure| {
+                let behind = place.file == unsure.place.file && place.start > unsure.place.start;
+                line(place) == line(unsure.place) || (unsure.to_the_end && behind)
+            })
+        };
         self.list.retain(|finding| {
-            let here = finding.place.map(line);
-            let is_syntax = finding.place.is_some_and(|place| syntax.contains(&place));
-            is_syntax || (!finding.may_follow && !here.is_some_and(|here| lines.contains(&here)))
+            let is_syntax = syntax
+                .iter()
+                .any(|unsure| finding.place == Some(unsure.place));
+            is_syntax || (!finding.may_follow && !finding.place.is_some_and(doubtful))
         });
     }
 
@@ -270,7 +284,8 @@ impl Line {
         let before = shown(&line[..start]);
         let marked = shown(&line[start..end]);
         let after = shown(&line[end..]);
-        let before = if width(&before) > COLUMNS_MAX / 2 {
+        let all = width(&before) + width(&marked) + width(&after);
+        let before = if all > COLUMNS_MAX && width(&before) > COLUMNS_MAX / 2 {
             format!("…{}", last_columns(&before, COLUMNS_MAX / 3))
         } else {
             before

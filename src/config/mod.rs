@@ -224,21 +224,17 @@ pub fn load_file(
     let mut files = Files::default();
     let mut findings = Findings::default();
     let document = document::Document::load(main, &mut files, &mut findings);
-    let syntax = document.syntax.clone();
-    let mut resolver = resolve::Resolver {
-        files: &files,
-        env,
-        purpose,
-        findings,
-    };
+
+    let mut resolver = resolve::Resolver::new(&files, env, purpose);
+    resolver.findings = findings;
     let config = wiring::resolve(&document, registry, &mut resolver);
     let built = config.map(|config| {
         let parts = build(&config, &mut resolver);
         (config, parts)
     });
     let mut findings = resolver.findings;
-    if !syntax.is_empty() {
-        findings.without_followers(&files, &syntax);
+    if !document.syntax.is_empty() {
+        findings.without_followers(&files, &document.syntax);
     }
     findings.sort();
     let mistakes = findings.errors();

@@ -3,14 +3,15 @@
 //! The [`Resolver`] goes on after a mistake, so that one run finds them all; what it answers
 //! is `None` where something in it was wrong. It knows descriptors only, no component.
 
+use super::claims::Claim;
 use super::files::Files;
 use super::findings::Findings;
 use super::literal;
 use super::quantity;
 use super::secret::{self, Environment, Wrong};
 use super::suggest;
-use super::tree::{Data, Entry, Node};
-use crate::pipeline::descriptor::{Kind, Opt, VALUE};
+use super::tree::{Data, Entry, Node, shorten};
+use crate::pipeline::descriptor::{Claims, Kind, Opt, VALUE};
 use crate::pipeline::options::{Located, Mistake, Options, Place, Secret, Setting, Value};
 
 /// Whether a check may meet credentials that it cannot read.
@@ -32,6 +33,22 @@ pub struct Resolver<'a> {
     pub purpose: Purpose,
     /// What was found so far.
     pub findings: Findings,
+    /// What values take for themselves alone.
+    pub claims: Vec<Claim>,
+}
+
+impl<'a> Resolver<'a> {
+    /// Nothing resolved yet.
+    pub fn new(files: &'a Files, env: Environment<'a>, purpose: Purpose) -> Resolver<'a> {
+        let (findings, claims) = (Findings::default(), Vec::new());
+        Resolver {
+            files,
+            env,
+            purpose,
+            findings,
+            claims,
+        }
+    }
 }
 
 /// A declared option that was given.
@@ -42,6 +59,13 @@ pub struct Given<'t> {
     pub key: Place,
     /// Its value.
     pub node: &'t Node,
+}
+
+/// The keys of one table while they are matched with the declared options.
+struct Keys<'d, 't> {
+    declared: &'d [&'static Opt],
+    given: Vec<Given<'t>>,
+    meant: Vec<&'static str>,
 }
 
 impl Resolver<'_> {
@@ -55,9 +79,10 @@ impl Resolver<'_> {
         whole: Place,
     ) -> Option<Options> {
         let before = self.findings.errors();
-        let given = self.keys(declared, entries);
+        let (given, meant) = self.keys(declared, entries);
         let settings = declared.iter().map(|opt| {
             let given = given.iter().find(|given| std::ptr::eq(given.opt, *opt));
+            let whole = (!meant.contains(&opt.name)).then_some(whole);
             self.setting(owner, opt, given.map(|given| given.node), whole)
         });
         let settings: Vec<_> = settings.collect();
@@ -68,7 +93,7 @@ impl Resolver<'_> {
     pub fn plain_value(&mut self, owner: &str, opt: &'static Opt, node: &Node) -> Option<Options> {
         debug_assert_eq!(opt.name, VALUE);
         let before = self.findings.errors();
-        let setting = self.setting(owner, opt, Some(node), node.place);
+        let setting = self.setting(owner, opt, Some(node), Some(node.place));
         (self.findings.errors() == before).then(|| Options::new(owner, vec![setting]))
     }
 
@@ -77,12 +102,12 @@ impl Resolver<'_> {
         owner: &str,
         opt: &'static Opt,
         node: Option<&Node>,
-        whole: Place,
+        whole: Option<Place>,
     ) -> Setting {
         let Some(node) = node else {
-            if opt.required {
+            if let (true, Some(whole)) = (opt.required, whole) {
                 let message = format!("`{}` is missing", opt.name);
-                let help = format!("{}: {}", opt.name, opt.kind.expected());
+                let help = format!("it takes {}", opt.kind.expected());
                 self.findings.error(whole, message).help(help).may_follow();
             }
             return Setting {
@@ -97,6 +122,9 @@ impl Resolver<'_> {
         {
             self.mistake(located.place, &mistake);
         }
+        if let Some(located) = &value {
+            self.claim(owner, opt, located);
+        }
         Setting {
             opt,
             value,
@@ -104,66 +132,95 @@ impl Resolver<'_> {
         }
     }
 
-    /// The declared options among the entries, dotted names put together; others are errors.
-    pub fn keys<'t>(&mut self, declared: &[&'static Opt], entries: &'t [Entry]) -> Vec<Given<'t>> {
-        let mut given: Vec<Given<'t>> = Vec::new();
-        self.keys_below("", declared, entries, &mut given);
-        given
+    /// Notes what the value takes for itself alone.
+    fn claim(&mut self, owner: &str, opt: &Opt, located: &Located) {
+        if opt.claims == Claims::Nothing {
+            return;
+        }
+        let items = match &located.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(located),
+        };
+        for item in items {
+            let text = match &item.value {
+                Value::Text(text) => text.clone(),
+                Value::Path(path) => path.to_string_lossy().into_owned(),
+                _ => continue,
+            };
+            let place = inside(item.place, self.files.text(item.place));
+            self.claims.push(Claim {
+                claims: opt.claims,
+                text,
+                owner: owner.to_owned(),
+                place,
+            });
+        }
     }
 
-    fn keys_below<'t>(
+    /// The declared options among the entries, dotted names put together; others are errors.
+    /// The second list names the options that those others were probably meant to be.
+    pub fn keys<'t>(
         &mut self,
-        prefix: &str,
         declared: &[&'static Opt],
         entries: &'t [Entry],
-        given: &mut Vec<Given<'t>>,
-    ) {
+    ) -> (Vec<Given<'t>>, Vec<&'static str>) {
+        let mut keys = Keys {
+            declared,
+            given: Vec::new(),
+            meant: Vec::new(),
+        };
+        self.keys_below("", entries, &mut keys);
+        (keys.given, keys.meant)
+    }
+
+    fn keys_below<'t>(&mut self, prefix: &str, entries: &'t [Entry], keys: &mut Keys<'_, 't>) {
         for entry in entries {
             let name = format!("{prefix}{}", entry.key);
-            if let Some(opt) = declared.iter().find(|opt| opt.name == name) {
-                if let Some(first) = given.iter().find(|given| std::ptr::eq(given.opt, *opt)) {
-                    let finding = self
-                        .findings
-                        .error(entry.key_place, format!("`{name}` is given twice"));
-                    finding.also(first.key, "first given here");
-                    continue;
-                }
-                given.push(Given {
-                    opt,
-                    key: entry.key_place,
-                    node: &entry.node,
-                });
+            if let Some(opt) = keys.declared.iter().find(|opt| opt.name == name) {
+                self.given(opt, entry, keys);
                 continue;
             }
             let group = format!("{name}.");
-            let members: Vec<_> = declared
-                .iter()
-                .map(|opt| opt.name)
-                .filter(|n| n.starts_with(&group))
-                .collect();
+            let members = keys.declared.iter().map(|opt| opt.name);
+            let members: Vec<_> = members.filter(|n| n.starts_with(&group)).collect();
             match &entry.node.data {
-                Data::Table(inner) if !members.is_empty() => {
-                    self.keys_below(&group, declared, inner, given);
-                }
+                Data::Table(inner) if !members.is_empty() => self.keys_below(&group, inner, keys),
                 _ if !members.is_empty() => {
                     let message = format!("`{name}` is a group of options");
                     let help = format!("write {}", members.join(", "));
                     self.findings.error(entry.key_place, message).help(help);
                 }
-                _ => self.unknown_key(&name, &entry.key, entry.key_place, declared),
+                _ => self.unknown_key(&name, entry, keys),
             }
         }
     }
 
-    fn unknown_key(&mut self, name: &str, key: &str, at: Place, declared: &[&'static Opt]) {
-        let known: Vec<_> = declared.iter().map(|opt| opt.name).collect();
-        let last = |full: &&&str| full.rsplit('.').next() == Some(key);
-        let help = match known.iter().find(last) {
-            Some(full) => format!("did you mean `{full}`?"),
-            None => suggest::help(name, "key", &known),
+    fn given<'t>(&mut self, opt: &'static Opt, entry: &'t Entry, keys: &mut Keys<'_, 't>) {
+        if let Some(first) = keys.given.iter().find(|given| std::ptr::eq(given.opt, opt)) {
+            let message = format!("`{}` is given twice", opt.name);
+            let finding = self.findings.error(entry.key_place, message);
+            finding.also(first.key, "first given here");
+            return;
+        }
+        keys.given.push(Given {
+            opt,
+            key: entry.key_place,
+            node: &entry.node,
+        });
+    }
+
+    fn unknown_key(&mut self, name: &str, entry: &Entry, keys: &mut Keys<'_, '_>) {
+        let known: Vec<_> = keys.declared.iter().map(|opt| opt.name).collect();
+        let last = |full: &&&'static str| full.rsplit('.').next() == Some(entry.key.as_str());
+        let near = known.iter().find(last).copied();
+        let near = near.or_else(|| suggest::nearest(name, known.iter().copied()));
+        keys.meant.extend(near);
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known keys: {}", known.join(", ")),
         };
         self.findings
-            .error(at, format!("unknown key `{name}`"))
+            .error(entry.key_place, format!("unknown key `{name}`"))
             .help(help);
     }
 
@@ -305,7 +362,7 @@ impl Resolver<'_> {
                 .help("use { env = \"NAME\" }");
             return None;
         }
-        let read = secret::read(node, self.env);
+        let read = secret::read(node, self.files, self.env);
         let text = read.map(|secret| String::from_utf8(secret.reveal().to_vec()));
         match text {
             Ok(Ok(text)) => Some(text),
@@ -323,7 +380,7 @@ impl Resolver<'_> {
 
     /// `Some(None)` is a credential that this check cannot read.
     fn secret(&mut self, node: &Node) -> Option<Option<Secret>> {
-        match secret::read(node, self.env) {
+        match secret::read(node, self.files, self.env) {
             Ok(secret) => Some(Some(secret)),
             Err(wrong) if wrong.outside_unit && self.purpose == Purpose::Check => {
                 let finding = self.findings.note(wrong.place, wrong.message);
@@ -360,10 +417,13 @@ impl Resolver<'_> {
 }
 
 /// The part of `place` that a mistake in its decoded text marks. Mistakes without a range mark
-/// the value; where that is a string, from its first character on.
+/// the whole value; where that is a string, what is within its quotes.
 fn narrow(place: Place, source: &str, mistake: &Mistake) -> Place {
-    if !source.starts_with(['"', '\'']) || (mistake.offset == 0 && mistake.len == 0) {
+    if !source.starts_with(['"', '\'']) {
         return place;
+    }
+    if mistake.offset == 0 && mistake.len == 0 {
+        return inside(place, source);
     }
     let first = literal::source_offset(source, mistake.offset);
     let after = literal::source_offset(source, mistake.offset + mistake.len.max(1));
@@ -371,6 +431,20 @@ fn narrow(place: Place, source: &str, mistake: &Mistake) -> Place {
     Place {
         start,
         end: (place.start + after as u32).max(start),
+        ..place
+    }
+}
+
+/// The place of a string without its quotes; an empty one has only those.
+pub fn inside(place: Place, source: &str) -> Place {
+    let first = literal::source_offset(source, 0) as u32;
+    let last = literal::source_offset(source, source.len()) as u32;
+    if !source.starts_with(['"', '\'']) || first >= last {
+        return place;
+    }
+    Place {
+        start: place.start + first,
+        end: place.start + last,
         ..place
     }
 }
@@ -407,8 +481,9 @@ fn text_value(kind: &Kind, text: &str) -> Option<Result<Value, Mistake>> {
         Kind::Path if text.is_empty() => Err(Mistake::new("the path is empty")),
         Kind::Path => Ok(Value::Path(text.into())),
         Kind::Word(words) => word(words, text).ok_or_else(|| {
-            let help = suggest::help(text, "word", words);
-            whole(Mistake::new(format!("unknown word `{text}`")).help(help))
+            let found = shorten(text);
+            let mistake = Mistake::new(format!("expected {}, found \"{found}\"", kind.expected()));
+            near_word(whole(mistake), words, text)
         }),
         Kind::Duration { words } => word(words, text)
             .map_or_else(|| quantity::duration(text).map(Value::Duration), Ok)
@@ -518,12 +593,7 @@ fn default_of(owner: &str, opt: &'static Opt) -> Option<Located> {
         text.clone().into(),
     ));
     let (entries, errors) = super::tree::parse(&text, 0);
-    let mut resolver = Resolver {
-        files: &files,
-        env: &|_| None,
-        purpose: Purpose::Check,
-        findings: Findings::default(),
-    };
+    let mut resolver = Resolver::new(&files, &|_| None, Purpose::Check);
     let value = entries
         .first()
         .and_then(|entry| resolver.value(owner, &opt.kind, &entry.node));

@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::files;
+use super::files::{self, Files};
+use super::resolve::inside;
 use super::tree::{Data, Entry, Node};
 use crate::pipeline::options::{Place, Secret};
 
@@ -73,8 +74,9 @@ pub fn is_reference(node: &Node) -> bool {
 }
 
 /// Reads the secret that `node` names.
-pub fn read(node: &Node, env: Environment<'_>) -> Result<Secret, Wrong> {
+pub fn read(node: &Node, files: &Files, env: Environment<'_>) -> Result<Secret, Wrong> {
     let (place_of, name, place) = parse(node)?;
+    let place = inside(place, files.text(place));
     let bytes = match place_of {
         Where::Env => from_env(name, place, env)?,
         Where::File => from_file(Path::new(name), place)?,

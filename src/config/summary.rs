@@ -21,15 +21,22 @@ pub fn summary(config: &Config) -> String {
         .map(|one| one.name.len());
     let pipelines = config.pipelines.iter().map(|one| one.name.len());
     let widest = names.chain(pipelines).max().unwrap_or(0);
+    let kinds = config
+        .sources
+        .iter()
+        .chain(&config.sinks)
+        .map(|one| one.descriptor.name.len());
+    let widest = (widest, kinds.max().unwrap_or(0));
     for source in &config.sources {
         component("source", source, widest, &mut out);
     }
     for pipeline in &config.pipelines {
         let _ = writeln!(
             out,
-            "pipeline {:widest$}  {}",
+            "pipeline {:name$}  {}",
             pipeline.name,
-            flow(pipeline)
+            flow(pipeline),
+            name = widest.0
         );
     }
     for sink in &config.sinks {
@@ -44,7 +51,7 @@ pub fn summary(config: &Config) -> String {
     out
 }
 
-fn component(role: &str, one: &Component, widest: usize, out: &mut String) {
+fn component(role: &str, one: &Component, (name, kind): (usize, usize), out: &mut String) {
     let settings = one.options.settings().iter();
     let places = settings.filter(|setting| WHERE.contains(&setting.opt.name));
     let places: Vec<_> = places
@@ -52,7 +59,7 @@ fn component(role: &str, one: &Component, widest: usize, out: &mut String) {
         .flat_map(texts)
         .collect();
     let line = format!(
-        "{role:8} {:widest$}  {}  {}",
+        "{role:8} {:name$}  {:kind$}  {}",
         one.name,
         one.descriptor.name,
         places.join(" ")

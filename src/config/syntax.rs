@@ -14,6 +14,10 @@ pub struct Explained {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+    /// Where the key stands that is given a second time.
+    pub first: Option<(usize, usize)>,
+    /// It swallows what stands behind it.
+    pub to_the_end: bool,
 }
 
 /// The errors worth showing, in order.
@@ -50,18 +54,17 @@ fn is_key(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().all(plain)
 }
 
+/// The help for a list without an end.
+const CLOSE: &str = "`]` is missing here";
+
 /// Beginning of the parser's message, our message, our help.
 const KNOWN: &[(&str, &str, &str)] = &[
     (
         "unclosed table",
         "this table header is not closed",
-        "`]` is missing here",
+        "its `]` is missing",
     ),
-    (
-        "unclosed array",
-        "this list is not closed",
-        "`]` is missing here",
-    ),
+    ("unclosed array", "this list is not closed", CLOSE),
     (
         "unclosed inline table",
         "this table is not closed",
@@ -95,13 +98,23 @@ const KNOWN: &[(&str, &str, &str)] = &[
 ];
 
 fn one(text: &str, error: &SyntaxError) -> Explained {
-    let span = error.span;
+    let mut span = error.span;
     let found = text.get(span.0..span.1).unwrap_or_default();
     let (message, help) = words(text, error, found);
+    let to_the_end = help.as_deref() == Some(CLOSE);
+    if to_the_end {
+        // Behind the last entry, not in front of what was taken for the next one.
+        let end = text[..span.0].trim_end().len();
+        span = (end, end);
+    }
+    let is_twice = error.message == "duplicate key";
+    let first = if is_twice { first_of(text, span) } else { None };
     Explained {
         span,
         message,
         help,
+        first,
+        to_the_end,
     }
 }
 
@@ -124,6 +137,10 @@ fn words(text: &str, error: &SyntaxError, found: &str) -> (String, Option<String
     if message == "duplicate key" {
         return (format!("`{found}` is given twice"), None);
     }
+    if message.starts_with("invalid unquoted key") && rest.starts_with(':') {
+        let message = "expected `=` after the key, found `:`";
+        return (message.into(), Some("write `KEY = VALUE`".into()));
+    }
     if message.starts_with("unexpected key or value") {
         let message = format!("unexpected `{rest}` after the value");
         return (message, Some("one key to a line".into()));
@@ -134,4 +151,27 @@ fn words(text: &str, error: &SyntaxError, found: &str) -> (String, Option<String
         Some((_, message, help)) => ((*message).into(), Some((*help).into())),
         None => (message.to_owned(), None),
     }
+}
+
+/// The place of a key or table that is given again at `span`: a header with the same text, or
+/// the same key since the last header.
+fn first_of(text: &str, span: (usize, usize)) -> Option<(usize, usize)> {
+    let key = &text[span.0..span.1];
+    let line_start = text[..span.0].rfind('\n').map_or(0, |at| at + 1);
+    let header = text[line_start..].starts_with('[');
+    let this_line = text[line_start..].lines().next()?.trim_end();
+    let mut found = None;
+    let mut at = 0;
+    for line in text[..line_start].split_inclusive('\n') {
+        let is_key = |rest: &str| rest.trim_start().starts_with('=');
+        if header && line.trim_end() == this_line {
+            found = Some((at + span.0 - line_start, at + span.1 - line_start));
+        } else if !header && line.starts_with('[') {
+            found = None;
+        } else if !header && line.strip_prefix(key).is_some_and(is_key) {
+            found = found.or(Some((at, at + key.len())));
+        }
+        at += line.len();
+    }
+    found
 }

@@ -4,7 +4,7 @@
 //! defaults and kinds that its descriptor declares.
 
 use super::files::{File, Files};
-use super::findings::Findings;
+
 use super::resolve::{Purpose, Resolver};
 use super::tree;
 use crate::pipeline::descriptor::Descriptor;
@@ -29,12 +29,7 @@ impl Options {
         if let Some(error) = errors.first() {
             return Err(error.message.clone());
         }
-        let mut resolver = Resolver {
-            files: &files,
-            env: &|_| None,
-            purpose: Purpose::Check,
-            findings: Findings::default(),
-        };
+        let mut resolver = Resolver::new(&files, &|_| None, Purpose::Check);
         let declared: Vec<_> = descriptor.all_options().collect();
         let options = match entries.as_slice() {
             [only] if plain => resolver.plain_value(descriptor.name, declared[0], &only.node),

@@ -203,12 +203,12 @@ fn every_kind_of_text_and_table_can_be_wrong() {
     let check = wrong;
     check("text = \"a\\tb!\"", 13, "no `!` here");
     check("text = 5", 8, "write \"5\"");
-    check("word = \"line\"", 9, "did you mean `lines`?");
+    check("word = \"line\"", 9, "did you mean \"lines\"?");
     check("path = \"\"", 8, "the path is empty");
     check("list = \"x\"", 8, "write [\"x\"]");
     check("list = [\"x\", \"y!\"]", 16, "no `!` here");
     check("map = { a = \"x\" }", 13, "expected a whole number");
-    check("encode = \"jsn\"", 11, "did you mean `json`?");
+    check("encode = \"jsn\"", 11, "did you mean \"json\"?");
     check(
         "encode = { templat = \"x\" }",
         12,
@@ -228,10 +228,10 @@ fn every_kind_of_text_and_table_can_be_wrong() {
         10,
         "does not stand in the configuration",
     );
-    check("secret = { env = \"NONE\" }", 18, "`NONE` is not set");
+    check("secret = { env = \"NONE\" }", 19, "`NONE` is not set");
     check(
         "secret = { file = \"/nonexistent\" }",
-        19,
+        20,
         "no such file or directory",
     );
     check(
@@ -289,13 +289,7 @@ fn credentials_outside_the_unit_are_a_note_for_a_check_alone() {
         |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| OsString::from(folder.path()));
     let outside = |_: &str| None;
     let resolve = |purpose, env: Environment<'_>| {
-        let findings = Findings::default();
-        let mut resolver = resolve::Resolver {
-            files: &files,
-            env,
-            purpose,
-            findings,
-        };
+        let mut resolver = resolve::Resolver::new(&files, env, purpose);
         let options = resolver.options("x", &declared, &entries, Place::default());
         (options, resolver.findings.render(&files))
     };
@@ -325,13 +319,7 @@ fn environment_values_are_typed_and_tested() {
         files.add(File::new(Path::new("x"), text.into()));
         let (entries, _) = tree::parse(text, 0);
         let declared: Vec<_> = EVERYTHING.all_options().collect();
-        let findings = Findings::default();
-        let mut resolver = resolve::Resolver {
-            files: &files,
-            env: &env,
-            purpose: Purpose::Run,
-            findings,
-        };
+        let mut resolver = resolve::Resolver::new(&files, &env, Purpose::Run);
         let options = resolver.options("x", &declared, &entries, Place::default());
         options.ok_or_else(|| resolver.findings.render(&files))
     };

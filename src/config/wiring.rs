@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::daemon::{DAEMON, PIPELINE, ROUTE};
 use super::document::Document;
-use super::resolve::{Given, Resolver};
+use super::resolve::{self, Given, Resolver};
 use super::suggest;
 use super::tree::{Data, Entry, Node};
 use super::{Component, Config, Feed, Parts, Pipeline, Registry, Route, StepConfig, claims};
@@ -40,7 +40,7 @@ pub fn resolve(
         .iter()
         .map(|entry| names.pipeline(entry, resolver))
         .collect();
-    claims::check(&sources, &sinks, resolver);
+    claims::check(&resolver.claims, &mut resolver.findings);
     names.ambiguous(resolver);
     names.cycles(resolver);
     names.something_to_do(resolver);
@@ -157,11 +157,17 @@ impl Names<'_> {
         };
         let before = resolver.findings.errors();
         let declared: Vec<_> = PIPELINE.all_options().collect();
-        let given = resolver.keys(&declared, entries);
+        let (given, meant) = resolver.keys(&declared, entries);
         let find = |name: &str| given.iter().find(|given| given.opt.name == name);
-        let from = self.from(entry, find("from"), resolver);
+        let from = match find("from") {
+            None if meant.contains(&"from") => Vec::new(),
+            given => self.from(entry, given, resolver),
+        };
         let steps = self.steps(&entry.key, find("steps"), resolver);
-        let to = self.to(entry, find("to"), resolver);
+        let to = match find("to") {
+            None if meant.contains(&"to") => Vec::new(),
+            given => self.to(entry, given, resolver),
+        };
         let errors_to = find("errors_to").and_then(|given| self.sink_name(given.node, resolver));
         (resolver.findings.errors() == before).then(|| Pipeline {
             name: entry.key.as_str().into(),
@@ -198,13 +204,16 @@ impl Names<'_> {
         }
         let mut feeds: Vec<Feed> = Vec::new();
         for (name, place) in names {
-            let Some(feed) = self.feed(&name, place, resolver) else {
+            let Some(feed) = self.feed(&entry.key, &name, place, resolver) else {
                 continue;
             };
             if feeds.contains(&feed) {
+                let place = inside(place, resolver);
+                let message = format!("`{name}` is named twice");
                 resolver
                     .findings
-                    .error(inside(place), format!("`{name}` is named twice"));
+                    .error(place, message)
+                    .help("once is enough");
                 continue;
             }
             feeds.push(feed);
@@ -212,7 +221,13 @@ impl Names<'_> {
         feeds
     }
 
-    fn feed(&self, name: &str, place: Place, resolver: &mut Resolver<'_>) -> Option<Feed> {
+    fn feed(
+        &self,
+        reader: &str,
+        name: &str,
+        place: Place,
+        resolver: &mut Resolver<'_>,
+    ) -> Option<Feed> {
         let is = |entries: &[Entry]| entries.iter().any(|entry| entry.key == name);
         if is(&self.document.sources) {
             return Some(Feed::Source(name.into()));
@@ -220,14 +235,17 @@ impl Names<'_> {
         if is(&self.document.pipelines) {
             return Some(Feed::Pipeline(name.into()));
         }
-        let known: Vec<_> = keys(&self.document.sources)
-            .chain(keys(&self.document.pipelines))
-            .collect();
+        if self.document.lost(&["source", "pipeline"]) {
+            return None;
+        }
+        let pipelines = keys(&self.document.pipelines).filter(|pipeline| *pipeline != reader);
+        let known: Vec<_> = keys(&self.document.sources).chain(pipelines).collect();
         let message = format!("there is no source or pipeline `{name}`");
         let help = suggest::help(name, "source", &known);
+        let place = inside(place, resolver);
         resolver
             .findings
-            .error(inside(place), message)
+            .error(place, message)
             .help(help)
             .may_follow();
         None
@@ -288,7 +306,7 @@ impl Names<'_> {
     fn route(&self, node: &Node, resolver: &mut Resolver<'_>) -> Option<Route> {
         let Data::Table(entries) = &node.data else {
             let sink = self.sink_name(node, resolver)?;
-            let place = inside(node.place);
+            let place = inside(node.place, resolver);
             return Some(Route {
                 sink,
                 condition: None,
@@ -308,7 +326,7 @@ impl Names<'_> {
             resolver.mistake(place, &mistake);
             return None;
         }
-        let place = inside(named.node.place);
+        let place = inside(named.node.place, resolver);
         Some(Route {
             sink,
             condition,
@@ -327,6 +345,9 @@ impl Names<'_> {
         if self.document.sinks.iter().any(|entry| entry.key == *name) {
             return Some(name.as_str().into());
         }
+        if self.document.lost(&["sink"]) {
+            return None;
+        }
         let known: Vec<_> = keys(&self.document.sinks).collect();
         let is_pipeline = self
             .document
@@ -339,9 +360,10 @@ impl Names<'_> {
             suggest::help(name, "sink", &known)
         };
         let message = format!("there is no sink `{name}`");
+        let place = inside(node.place, resolver);
         resolver
             .findings
-            .error(inside(node.place), message)
+            .error(place, message)
             .help(help)
             .may_follow();
         None
@@ -430,8 +452,9 @@ impl Names<'_> {
         if resolver.findings.errors() > 0 || !self.document.pipelines.is_empty() {
             return;
         }
-        let message = "there is nothing to do: no [pipeline.NAME] joins a source to a sink";
-        let finding = resolver.findings.error(Place::default(), message);
+        let path = resolver.files.get(0).path.display();
+        let message = format!("`{path}` gives nothing to do: it has no [pipeline.NAME]");
+        let finding = resolver.findings.error_nowhere(message);
         finding.help("config/marline.toml and `marline explain pipeline` show one");
     }
 }
@@ -452,6 +475,15 @@ impl<'d> CycleSearch<'_, 'd, '_> {
         }
         self.path.push(&pipeline.key);
         for (feed, place) in feeds_of(pipeline) {
+            if self
+                .names
+                .document
+                .sources
+                .iter()
+                .any(|source| source.key == feed)
+            {
+                continue;
+            }
             if let Some(start) = self.path.iter().position(|name| *name == feed) {
                 self.report(start, place);
                 continue;
@@ -477,7 +509,8 @@ impl<'d> CycleSearch<'_, 'd, '_> {
                 )
             }
         };
-        let finding = self.resolver.findings.error(inside(place), message);
+        let place = inside(place, self.resolver);
+        let finding = self.resolver.findings.error(place, message);
         finding.help("take this name out");
     }
 }
@@ -525,15 +558,8 @@ fn as_entry(given: &Given<'_>) -> Entry {
 }
 
 /// The part of a string's place that is within the quotes.
-fn inside(place: Place) -> Place {
-    match place.end - place.start {
-        0..=2 => place,
-        _ => Place {
-            start: place.start + 1,
-            end: place.end - 1,
-            ..place
-        },
-    }
+fn inside(place: Place, resolver: &Resolver<'_>) -> Place {
+    resolve::inside(place, resolver.files.text(place))
 }
 
 /// The one key of a step.
@@ -630,7 +656,8 @@ pub fn warn_of_lost_changes(config: &Config, parts: &Parts, resolver: &mut Resol
                 step.label, sink.name
             );
             let place = sink.options.place_of("encode").unwrap_or(sink.place);
-            let finding = resolver.findings.warning(inside(place), message);
+            let place = inside(place, resolver);
+            let finding = resolver.findings.warning(place, message);
             finding
                 .also(step.place, "this step")
                 .help("use another `encode`, as \"json\"");

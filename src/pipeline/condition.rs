@@ -330,6 +330,9 @@ fn advice(diagnostic: &Diagnostic, word: &str) -> Option<String> {
         UNDEFINED_FUNCTION if LEFT_OUT.contains(&word) => {
             return Some(format!("marline has no `{word}`, because it has no bounds"));
         }
+        READ_ONLY if word.starts_with('.') => {
+            return Some("a condition cannot assign: did you mean `==`?".to_owned());
+        }
         _ => {}
     }
     if word == "'" {
@@ -347,6 +350,7 @@ fn advice(diagnostic: &Diagnostic, word: &str) -> Option<String> {
 }
 
 const UNDEFINED_FUNCTION: usize = 105;
+const READ_ONLY: usize = 315;
 const UNDEFINED_VARIABLE: usize = 701;
 
 /// One line.

@@ -302,9 +302,35 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The rest of a string after its opening quote; gives whether it contains escapes.
+    /// The rest of a string after its opening quote; gives whether it contains escapes. Most
+    /// strings have none and end before the text does: they are read here, in registers.
     #[inline]
     fn string(&mut self) -> Result<bool, Wrong> {
+        let text = self.text;
+        let mut at = self.at;
+        let mut seen = self.seen;
+        while let Some(word) = word(text, at) {
+            let hits = special(word);
+            seen |= word;
+            if hits != 0 {
+                at += (hits.trailing_zeros() / 8) as usize;
+                if text[at] == b'"' {
+                    self.seen = seen;
+                    self.at = at + 1;
+                    return Ok(false);
+                }
+                break;
+            }
+            at += 8;
+        }
+        self.seen = seen;
+        self.at = at;
+        self.string_rest()
+    }
+
+    /// The rest of a string where an escape, the end of the text or an error is near.
+    #[cold]
+    fn string_rest(&mut self) -> Result<bool, Wrong> {
         let mut escaped = false;
         loop {
             self.plain();
@@ -323,7 +349,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes over what needs no attention in a string.
-    #[inline]
     fn plain(&mut self) {
         let mut at = self.at;
         while let Some(word) = word(self.text, at) {

@@ -101,6 +101,20 @@ impl Template {
         }
     }
 
+    /// What stands after the last place that is filled.
+    pub fn literal_suffix(&self) -> &str {
+        match self.parts.last() {
+            Some(Part::Literal(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// Whether all events of a batch have the same text: no field of theirs is filled in.
+    pub fn is_same_for_batch(&self) -> bool {
+        let is_field = |part: &Part| matches!(part, Part::Field(_));
+        !self.parts.iter().any(is_field)
+    }
+
     /// Whether nothing is filled in: the same text for every event.
     pub fn is_literal(&self) -> bool {
         matches!(self.parts.as_slice(), [] | [Part::Literal(_)])
@@ -353,6 +367,8 @@ mod tests {
         template.render_escaped(batch.shared(), &batch.events[0], &mut slashes, &mut out);
         assert_eq!(out, b"/x/c_d//");
         assert_eq!(template.literal_prefix(), "/x/");
+        assert_eq!(template.literal_suffix(), "//");
+        assert!(!template.is_same_for_batch());
         assert!(!template.is_literal());
         assert!(Template::compile("{{ \"a\" }}b").unwrap().is_literal());
     }

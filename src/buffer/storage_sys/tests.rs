@@ -2,6 +2,7 @@
 //!
 //! Planted things (symbolic links, a fifo, a hard link, a device) stand where an attacker with
 //! a file or two in the directory would put them.
+#![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;

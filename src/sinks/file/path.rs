@@ -168,6 +168,7 @@ fn confine(path: &str) -> Result<Arc<str>, TooLong> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use bytes::Bytes;
 

@@ -146,6 +146,7 @@ pub fn tail_is_ambiguous(tail: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::buffer::storage::Storage;

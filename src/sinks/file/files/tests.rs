@@ -2,6 +2,7 @@
 //!
 //! [`Faulty`] stands between the sink and the real file system and makes chosen calls fail or
 //! take only part of the bytes; everything else is real.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, Read};

@@ -1,4 +1,7 @@
 //! What went wrong with a file: whose fault it is, and what to tell the operator.
+//!
+//! A bad name costs the events that gave it; everything else is trouble that passes, or that
+//! the operator ends, and costs nothing but time.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,7 @@
 //! Life cycle, shutdown and the order of a turn: conformance groups P and Q.
+//!
+//! Most worlds here have a clock that only the test moves, so limits of seconds cost nothing and
+//! are exact on every poller.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -1,4 +1,7 @@
 //! Periodic calls, cooperative tasks and small helpers: conformance groups M, N and O.
+//!
+//! The worlds have a clock that only the test moves: the grid is checked to the millisecond, on
+//! every poller.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,7 @@
 //! Other threads, jobs, futures and signals: conformance group S.
+//!
+//! Threads are real on every poller. A signal concerns a whole process, so each test of signals
+//! runs in one of its own; the simulated poller watches no descriptors and has no signals.
 
 use std::cell::{Cell, RefCell};
 use std::process::Command;
@@ -425,13 +428,14 @@ each_in_child! {
     fn c_289_a_second_signal_hastens_and_a_third_aborts(kind: Kind) {
         let mut world = World::with_options(kind, with_signals());
         let (log, captured) = (Log::default(), Captured::new());
+        let promises: Rc<RefCell<Vec<marline::deferred::Promise<()>>>> = Rc::default();
         for (phase, label) in [(Phase::Before, "stuck drain"), (Phase::During, "stuck stop")] {
-            let entries = log.clone();
+            let (entries, kept) = (log.clone(), promises.clone());
             world.handle.on_shutdown(phase, label, move |_| {
                 entries.add(label);
                 send_soon(Signal::Int);
                 let (promise, deferred) = Deferred::new();
-                std::mem::forget(promise);
+                kept.borrow_mut().push(promise);
                 deferred
             });
         }

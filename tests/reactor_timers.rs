@@ -1,4 +1,7 @@
 //! Timers, on every poller: conformance groups K and L.
+//!
+//! Where time is the machine's, order and "never early" are checked, never "on time". The queue
+//! itself is compared with a model where it lives.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

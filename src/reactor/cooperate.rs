@@ -80,6 +80,8 @@ struct State {
     is_stopped: bool,
 }
 
+type StepFunction = Box<dyn FnMut(&Handle) -> Step>;
+
 /// A task; dropping this does not stop it.
 #[derive(Clone)]
 pub struct CooperativeTask(Rc<Task>);
@@ -87,7 +89,7 @@ pub struct CooperativeTask(Rc<Task>);
 struct Task {
     scheduler: Weak<Scheduler>,
     /// Absent while it is stepped, and when the task has ended.
-    step: RefCell<Option<Box<dyn FnMut(&Handle) -> Step>>>,
+    step: RefCell<Option<StepFunction>>,
     state: RefCell<TaskState>,
     observers: RefCell<Vec<Promise<()>>>,
 }
@@ -263,7 +265,7 @@ impl Task {
         }
     }
 
-    fn wait(self: &Rc<Self>, deferred: Deferred<()>, step: Box<dyn FnMut(&Handle) -> Step>) {
+    fn wait(self: &Rc<Self>, deferred: Deferred<()>, step: StepFunction) {
         let this = self.clone();
         drop(deferred.add_both(move |result| {
             if this.state.borrow().end.is_some() {

@@ -21,7 +21,7 @@ use super::triggers::Shutdown;
 use super::watch::Watch;
 use super::worker::Worker;
 use super::{ReactorError, Seams, Status};
-use crate::deferred::{Failure, Panicked};
+use crate::deferred::{self, Failure, Panicked};
 use crate::time::{Clock, Instant};
 
 /// How a reactor behaves; the defaults are the daemon's.
@@ -152,6 +152,7 @@ impl Handle {
             depth: Cell::new(0),
             options,
         });
+        deferred::set_clock(core.clock.clone());
         let handle = Handle { core };
         handle.adopt_futures();
         Ok(handle)

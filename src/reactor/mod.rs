@@ -30,7 +30,7 @@ mod timers;
 mod token;
 mod triggers;
 mod watch;
-mod worker;
+pub mod worker;
 
 use std::fmt;
 use std::io;

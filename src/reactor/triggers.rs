@@ -38,11 +38,13 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TriggerId(u64);
 
+type TriggerCall = Box<dyn FnOnce(&Handle) -> Deferred<()>>;
+
 struct Trigger {
     id: TriggerId,
     phase: Phase,
     label: String,
-    call: Box<dyn FnOnce(&Handle) -> Deferred<()>>,
+    call: TriggerCall,
     at: &'static Location<'static>,
 }
 

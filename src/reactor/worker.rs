@@ -1,10 +1,10 @@
 //! Threads: the only place that starts any.
 //!
-//! What blocks — files, name resolution — is a job on a pool. The pools are apart, so stuck disk
+//! What blocks (files, name resolution) is a job on a pool. The pools are apart, so stuck disk
 //! jobs never keep a name from being resolved. Threads are started when there is work for them,
 //! up to the pool's size, and then stay, asleep. Jobs beyond that wait in order, up to
-//! [`WAITING_MAX`]; more are refused. A job cannot be stopped: what has not ended at
-//! shutdown is left behind. Use it through `Handle::defer_to_thread`, which names those.
+//! [`WAITING_MAX`]; more are refused. A job cannot be stopped: what has not ended at shutdown is
+//! left behind. Use it through `Handle::defer_to_thread`, which names those.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -43,11 +43,10 @@ pub fn pipe(io: &SimIo) -> (SimStream, SimStream) {
     };
     io.set_writable(first);
     io.set_writable(second);
-    let ends = (
+    (
         end(first, second, &back, &there),
         end(second, first, &there, &back),
-    );
-    ends
+    )
 }
 
 impl SimStream {

@@ -1,5 +1,8 @@
 //! What poll(2) and select(2) have in common: a list of descriptors that is handed over at each
 //! wait, with a mask per direction, and a waker that is one more descriptor in it.
+//!
+//! A mask is set by a report and taken back by `rearm`; that makes level-triggered calls behave
+//! like edges.
 
 use std::collections::HashMap;
 use std::io;

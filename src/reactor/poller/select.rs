@@ -68,7 +68,14 @@ impl Poller for SelectPoller {
                 writes.insert(watched.fd.as_fd());
             }
         }
-        select(None, &mut reads, &mut writes, None, timeout.as_mut())?;
+        let highest = self
+            .watched
+            .entries
+            .iter()
+            .map(|it| it.fd.as_raw_fd())
+            .max();
+        let end = highest.unwrap_or(0).max(self.waker.fd().as_raw_fd()) + 1;
+        select(end, &mut reads, &mut writes, None, timeout.as_mut())?;
         let woken = reads.contains(self.waker.fd().as_fd());
         let seen: Vec<(bool, bool)> = self
             .watched

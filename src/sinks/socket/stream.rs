@@ -75,8 +75,12 @@ impl Sender {
 
     /// Closes the connection; what is not settled by now goes back as dropped.
     pub(super) fn stop(self) -> Deferred<()> {
-        let line = self.line;
-        self.client.stop().add_both(move |_| line.give_up())
+        let Sender { line, client } = self;
+        client.stop().add_both(move |_| {
+            line.give_up();
+            // Whoever drops the client drops its promise to say when it has stopped.
+            drop(client);
+        })
     }
 }
 

@@ -500,9 +500,9 @@ each_in_child! {
     }
 }
 
-/// The caught and blocked signals of this process, as the kernel shows them.
+/// The signals caught by this process and blocked by this thread, as the kernel shows them.
 fn signal_state() -> Vec<String> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let lines = status.lines().filter(|line| line.starts_with("Sig"));
     lines
         .filter(|line| !line.starts_with("SigQ"))

@@ -25,10 +25,14 @@ use crate::time::{Duration, Instant};
 /// on top.
 pub const BYTES_MAX: usize = 8 << 20;
 
-/// Pause after the first failure of a target; it doubles with each further one.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-/// The longest pause. Space that was freed is used again this soon.
-const RETRY_MAX: Duration = Duration::from_secs(4);
+/// How long a target waits after a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Pauses {
+    /// After the first failure; it doubles with each further one.
+    pub first: Duration,
+    /// The longest: what was put right is noticed this soon.
+    pub longest: Duration,
+}
 
 /// What is to go to the end of one target. The first byte is the start of a line.
 #[derive(Clone, Debug)]
@@ -57,7 +61,8 @@ pub struct Torn {
 pub struct Written {
     /// The target.
     pub name: Arc<str>,
-    /// Bytes written; without an error all of them, with one those of whole lines.
+    /// Bytes written: all of them without an error; with one those of whole lines, and the
+    /// others too where the target can never become another one.
     pub bytes: usize,
     /// Why the rest was not.
     pub error: Option<Trouble>,
@@ -91,8 +96,8 @@ pub struct Share {
 }
 
 /// Everything taken from the inlet and not settled.
-#[derive(Default)]
 pub struct Backlog {
+    pauses: Pauses,
     targets: BTreeMap<Arc<str>, Target>,
     bytes: usize,
 }
@@ -133,6 +138,15 @@ impl Claim {
 }
 
 impl Backlog {
+    /// Nothing held yet.
+    pub fn new(pauses: Pauses) -> Backlog {
+        Backlog {
+            pauses,
+            targets: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
@@ -210,9 +224,9 @@ impl Backlog {
         match written.error {
             None => target.failures = 0,
             Some(_) => {
-                let pause = RETRY_FIRST * (1 << target.failures.min(8));
+                let pause = self.pauses.first * (1 << target.failures.min(8));
                 target.failures += 1;
-                target.not_before = now + pause.min(RETRY_MAX);
+                target.not_before = now + pause.min(self.pauses.longest);
             }
         }
         self.bytes -= written.bytes;
@@ -258,7 +272,7 @@ impl Backlog {
         for target in self.targets.values_mut().filter(|target| target.is_busy) {
             target.is_busy = false;
             target.failures += 1;
-            target.not_before = now + RETRY_MAX;
+            target.not_before = now + self.pauses.longest;
         }
     }
 }

@@ -14,7 +14,6 @@ mod compress;
 mod files;
 mod job;
 mod lane;
-mod lines;
 mod path;
 mod rotate;
 mod state;

@@ -1,14 +1,22 @@
 //! Where events go: one file per sink, listed here.
 //!
 //! A sink takes parts of batches from its inlet, encodes and delivers them, and settles each.
-//! Sinks know nothing of each other, of sources or of steps. `backlog` is no sink: it is what
-//! those that write on a storage thread hold.
+//! Sinks know nothing of each other, of sources or of steps. `backlog` and `lines` are no
+//! sinks: they are what those that write on a storage thread hold.
 
 mod backlog;
+mod discard;
 mod file;
+mod lines;
 mod socket;
+mod stdout;
 
 use crate::pipeline::descriptor::Descriptor;
 
 /// Every sink, in the order of `marline list`.
-pub const ALL: &[&Descriptor] = &[&file::DESCRIPTOR, &socket::DESCRIPTOR];
+pub const ALL: &[&Descriptor] = &[
+    &discard::DESCRIPTOR,
+    &file::DESCRIPTOR,
+    &socket::DESCRIPTOR,
+    &stdout::DESCRIPTOR,
+];

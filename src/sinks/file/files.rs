@@ -18,9 +18,9 @@ use bytes::Bytes;
 use crate::buffer::storage::{Directory, File, Inode, Mode, Open, Storage};
 use crate::time::WallTime;
 
-use super::lines::Lines;
 use super::rotate::{self, Rotation};
 use crate::sinks::backlog::{Torn, Trouble, Write, Written};
+use crate::sinks::lines::Lines;
 
 /// How files are opened and kept.
 #[derive(Clone, Debug)]

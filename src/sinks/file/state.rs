@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use crate::buffer::storage::Storage;
 use crate::event::{Batch, Event};
 use crate::pipeline::encode::{Encoder, Frame, Output};
 use crate::pipeline::part::Part;
-use crate::sinks::backlog::{Backlog, Share, Trouble, Written};
-use crate::time::{Instant, WallTime};
+use crate::sinks::backlog::{Backlog, Pauses, Share, Trouble, Written};
+use crate::time::{Duration, Instant, WallTime};
 
 use super::compress::Compressing;
 use super::files::{Files, Settings};
@@ -19,10 +20,14 @@ use super::job::{Done, Job};
 use super::path::PathTemplate;
 use super::trouble;
 
-use crate::buffer::storage::Storage;
-
 /// Why an event that no file can be made for is dropped.
 pub const BAD_PATH: &str = "bad_path";
+
+/// Between two attempts to write. Space that was freed is used again within the longest.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(4),
+};
 
 /// The sink between two calls.
 pub struct State {
@@ -97,7 +102,7 @@ impl State {
             storage,
             files: Some(files),
             output: Output::new(),
-            backlog: Backlog::default(),
+            backlog: Backlog::new(PAUSES),
             is_writing: false,
             reopens: false,
             compression: Compression::Idle,

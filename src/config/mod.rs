@@ -15,6 +15,7 @@ pub mod quantity;
 pub mod tree;
 
 mod claims;
+mod cycles;
 mod daemon;
 mod document;
 mod glob;
@@ -28,6 +29,7 @@ mod syntax;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod wiring;
 
 use std::path::{Path, PathBuf};
@@ -279,7 +281,7 @@ fn build(config: &Config, resolver: &mut resolve::Resolver<'_>) -> Option<Parts>
     if resolver.findings.errors() > before {
         return None;
     }
-    wiring::warn_of_lost_changes(config, &parts, resolver);
+    warnings::lost_changes(config, &parts, resolver);
     Some(parts)
 }
 

@@ -12,9 +12,11 @@ use super::document::Document;
 use super::resolve::{self, Given, Resolver};
 use super::suggest;
 use super::tree::{Data, Entry, Node};
-use super::{Component, Config, Feed, Parts, Pipeline, Registry, Route, StepConfig, claims};
+use super::{
+    Component, Config, Feed, Pipeline, Registry, Route, StepConfig, claims, cycles, warnings,
+};
 use crate::pipeline::descriptor::{Descriptor, Kind, Opt, Role};
-use crate::pipeline::options::{Options, Place, Value};
+use crate::pipeline::options::{Options, Place};
 
 /// The key that says what a source or sink is.
 static TYPE: Opt = Opt::new(
@@ -42,7 +44,7 @@ pub fn resolve(
         .collect();
     claims::check(&resolver.claims, &mut resolver.findings);
     names.ambiguous(resolver);
-    names.cycles(resolver);
+    cycles::check(document, resolver);
     names.something_to_do(resolver);
     if resolver.findings.errors() > 0 {
         return None;
@@ -58,7 +60,7 @@ pub fn resolve(
         pipelines: pipelines.into_iter().collect::<Option<_>>()?,
         sinks,
     };
-    warn_of_unused(&config, resolver);
+    warnings::unused(&config, resolver);
     Some(config)
 }
 
@@ -300,7 +302,9 @@ impl Names<'_> {
     /// Whether another pipeline names it in its `from`.
     fn is_read(&self, name: &str) -> bool {
         let readers = self.document.pipelines.iter();
-        readers.flat_map(feeds_of).any(|(feed, _)| feed == name)
+        readers
+            .flat_map(cycles::feeds_of)
+            .any(|(feed, _)| feed == name)
     }
 
     fn route(&self, node: &Node, resolver: &mut Resolver<'_>) -> Option<Route> {
@@ -435,19 +439,6 @@ impl Names<'_> {
         }
     }
 
-    /// Pipelines that feed themselves. Each cycle is reported once, at the name that closes it.
-    fn cycles(&self, resolver: &mut Resolver<'_>) {
-        let mut search = CycleSearch {
-            names: self,
-            done: Vec::new(),
-            path: Vec::new(),
-            resolver,
-        };
-        for pipeline in &self.document.pipelines {
-            search.visit(pipeline);
-        }
-    }
-
     fn something_to_do(&self, resolver: &mut Resolver<'_>) {
         if resolver.findings.errors() > 0 || !self.document.pipelines.is_empty() {
             return;
@@ -457,79 +448,6 @@ impl Names<'_> {
         let finding = resolver.findings.error_nowhere(message);
         finding.help("config/marline.toml and `marline explain pipeline` show one");
     }
-}
-
-/// Depth-first search along `from`.
-struct CycleSearch<'s, 'd, 'r> {
-    names: &'s Names<'d>,
-    done: Vec<&'d str>,
-    /// The pipelines from the start of the search to the one that is visited.
-    path: Vec<&'d str>,
-    resolver: &'s mut Resolver<'r>,
-}
-
-impl<'d> CycleSearch<'_, 'd, '_> {
-    fn visit(&mut self, pipeline: &'d Entry) {
-        if self.done.contains(&pipeline.key.as_str()) {
-            return;
-        }
-        self.path.push(&pipeline.key);
-        for (feed, place) in feeds_of(pipeline) {
-            if self
-                .names
-                .document
-                .sources
-                .iter()
-                .any(|source| source.key == feed)
-            {
-                continue;
-            }
-            if let Some(start) = self.path.iter().position(|name| *name == feed) {
-                self.report(start, place);
-                continue;
-            }
-            if let Some(next) = self.names.document.pipelines.iter().find(|p| p.key == feed) {
-                self.visit(next);
-            }
-        }
-        self.path.pop();
-        self.done.push(&pipeline.key);
-    }
-
-    /// The path runs against the flow: each entry reads from the one behind it.
-    fn report(&mut self, start: usize, place: Place) {
-        let mut flow: Vec<_> = self.path[start..].iter().rev().copied().collect();
-        let message = match flow.as_slice() {
-            [only] => format!("pipeline `{only}` reads from itself"),
-            _ => {
-                flow.insert(0, self.path[start]);
-                format!(
-                    "the pipelines feed each other in a cycle: {}",
-                    flow.join(" -> ")
-                )
-            }
-        };
-        let place = inside(place, self.resolver);
-        let finding = self.resolver.findings.error(place, message);
-        finding.help("take this name out");
-    }
-}
-
-/// The strings in a pipeline's `from`, with their places.
-fn feeds_of(pipeline: &Entry) -> impl Iterator<Item = (&str, Place)> {
-    let entries = match &pipeline.node.data {
-        Data::Table(entries) => entries.as_slice(),
-        _ => &[],
-    };
-    let from = entries.iter().find(|entry| entry.key == "from");
-    let items = match from.map(|entry| &entry.node.data) {
-        Some(Data::List(items)) => items.as_slice(),
-        _ => &[],
-    };
-    items.iter().filter_map(|item| match &item.data {
-        Data::Text(name) => Some((name.as_str(), item.place)),
-        _ => None,
-    })
 }
 
 fn keys(entries: &[Entry]) -> impl Iterator<Item = &str> {
@@ -558,7 +476,7 @@ fn as_entry(given: &Given<'_>) -> Entry {
 }
 
 /// The part of a string's place that is within the quotes.
-fn inside(place: Place, resolver: &Resolver<'_>) -> Place {
+pub fn inside(place: Place, resolver: &Resolver<'_>) -> Place {
     resolve::inside(place, resolver.files.text(place))
 }
 
@@ -611,68 +529,4 @@ fn step_options(
     };
     let declared: Vec<_> = descriptor.all_options().collect();
     resolver.options(label, &declared, entries, entry.key_place)
-}
-
-fn warn_of_unused(config: &Config, resolver: &mut Resolver<'_>) {
-    for source in &config.sources {
-        let feed = Feed::Source(source.name.clone());
-        if !config
-            .pipelines
-            .iter()
-            .any(|pipeline| pipeline.from.contains(&feed))
-        {
-            let message = format!("source `{}` is not used", source.name);
-            let finding = resolver.findings.warning(source.place, message);
-            finding.help("no pipeline names it in `from`: it will not be started");
-        }
-    }
-    for sink in &config.sinks {
-        let writes = |pipeline: &Pipeline| {
-            pipeline.to.iter().any(|route| route.sink == sink.name)
-                || pipeline.errors_to.as_ref() == Some(&sink.name)
-        };
-        if !config.pipelines.iter().any(writes) {
-            let message = format!("sink `{}` is not used", sink.name);
-            let finding = resolver.findings.warning(sink.place, message);
-            finding.help("no pipeline names it in `to`");
-        }
-    }
-}
-
-/// Warns where `encode = "raw"` hides what the steps before it changed.
-pub fn warn_of_lost_changes(config: &Config, parts: &Parts, resolver: &mut Resolver<'_>) {
-    for (pipeline, steps) in config.pipelines.iter().zip(&parts.steps) {
-        let Some(at) = steps.iter().position(|step| step.changes_events()) else {
-            continue;
-        };
-        for route in &pipeline.to {
-            let sink = config.sinks.iter().find(|sink| sink.name == route.sink);
-            let Some(sink) = sink.filter(|sink| writes_raw(&sink.options)) else {
-                continue;
-            };
-            let step = &pipeline.steps[at];
-            let message = format!(
-                "`{}` changes events, but sink `{}` writes the original bytes",
-                step.label, sink.name
-            );
-            let place = sink.options.place_of("encode").unwrap_or(sink.place);
-            let place = inside(place, resolver);
-            let finding = resolver.findings.warning(place, message);
-            finding
-                .also(step.place, "this step")
-                .help("use another `encode`, as \"json\"");
-        }
-    }
-}
-
-fn writes_raw(options: &Options) -> bool {
-    let encode = options
-        .settings()
-        .iter()
-        .find(|setting| setting.opt.name == "encode");
-    let value = encode.and_then(|setting| setting.value.as_ref());
-    matches!(
-        value.map(|located| &located.value),
-        Some(Value::Word("raw"))
-    )
 }

@@ -65,7 +65,11 @@ fn explain(error: &regex::Error) -> Mistake {
     let message = message.unwrap_or("it cannot be compiled");
     let mistake = Mistake::new(format!("this is no regular expression: {message}"));
     // The drawing indents a one-line pattern and its carets by four blanks.
-    let carets = text.lines().find(|line| line.trim_start().starts_with('^'));
+    // It is the line behind the pattern, which may begin with `^` itself.
+    let carets = text
+        .lines()
+        .nth(2)
+        .filter(|line| line.trim_start().starts_with('^'));
     match carets {
         Some(line) => {
             let len = line.trim().len();

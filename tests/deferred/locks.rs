@@ -154,6 +154,27 @@ fn c_124_hundred_thousand_abandoned_waiters_take_no_stack() {
     });
 }
 
+/// The same without a link in between, and with a long row of cancelled waiters.
+#[test]
+fn c_124_abandoned_and_cancelled_permits_take_no_stack() {
+    on_small_stack(|| {
+        let semaphore = Semaphore::new(1);
+        let held = value(semaphore.acquire());
+        for _ in 0..100_000 {
+            drop(semaphore.acquire());
+        }
+        drop(held);
+        assert_eq!((semaphore.free(), semaphore.waiting()), (1, 0));
+        let held = value(semaphore.acquire());
+        let waiters: Vec<_> = (0..100_000).map(|_| semaphore.acquire()).collect();
+        waiters[..49_000].iter().for_each(Deferred::cancel);
+        drop(held);
+        assert_eq!(semaphore.waiting(), 50_999);
+        drop(waiters);
+        assert_eq!((semaphore.free(), semaphore.waiting()), (1, 0));
+    });
+}
+
 #[test]
 fn c_126_semaphore_grants_its_permits_and_then_makes_wait() {
     let semaphore = Semaphore::new(3);

@@ -346,6 +346,50 @@ each_poller! {
         log.expect(&["returns", "near lost: by itself"]);
     }
 
+    fn who_deregisters_itself_is_not_told_of_anothers_loss(world: &mut World) {
+        let log = Log::default();
+        let mut fars = Vec::new();
+        for (name, loses) in [("loses", true), ("leaves", false)] {
+            let (near, far) = world.streams();
+            let slot = Rc::new(Cell::new(None::<Token>));
+            let own = slot.clone();
+            let source = Source::new(&near, &log, name).on_read(move |reactor, _| {
+                let token = own.get().unwrap();
+                if loses {
+                    reactor.lose(token, Failure::msg("by itself"));
+                } else {
+                    reactor.deregister(token);
+                }
+                Progress::More
+            });
+            slot.set(Some(source.register_reader(&world.handle)));
+            far.write(b"x").unwrap();
+            world.turns(ENOUGH);
+            fars.push(far);
+        }
+        log.expect(&["loses lost: by itself"]);
+        assert_eq!(world.handle.stats().sources, 0);
+    }
+
+    fn a_hang_up_during_a_pause_is_told_once_and_does_not_spin(world: &mut World) {
+        let log = Log::default();
+        let (near, far) = world.streams();
+        let token = Source::new(&near, &log, "near").register_reader(&world.handle);
+        world.turns(ENOUGH);
+        world.handle.remove_reader(token);
+        drop(far);
+        world.turns(ENOUGH);
+        // select(2) cannot say it: there it comes when reading is resumed.
+        let told: &[&str] = if world.kind == Kind::Select { &[] } else { &["near hangup"] };
+        log.expect(told);
+        let before = world.handle.fresh();
+        world.reactor.turn(Some(ms(20))).unwrap();
+        assert!(world.handle.fresh().since(before) >= ms(20));
+        world.handle.add_reader(token);
+        world.turns(ENOUGH);
+        assert_eq!(log.entries().last().unwrap(), "near lost: end of file");
+    }
+
     fn the_loop_ends_with_a_full_pipe_in_both_directions(world: &mut World) {
         // Two ends that echo at most a window of each other: no edge may be lost on the way.
         let (left, right) = world.streams();

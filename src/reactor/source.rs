@@ -26,6 +26,7 @@ pub trait Handler {
     fn writable(&mut self, reactor: &Handle) -> Progress;
 
     /// The peer hung up or there is an error, and reading is paused. Who reads learns it there.
+    /// A hint, for who wants to give up early: select(2) cannot tell.
     fn hangup(&mut self, _reactor: &Handle) -> Progress {
         Progress::Blocked
     }

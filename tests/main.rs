@@ -4,6 +4,10 @@
 //! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]
 mod deferred;
+mod event_batch;
+mod event_json;
+mod event_random;
+mod event_vrl;
 mod listing;
 mod pipeline_delivery;
 mod protocol;

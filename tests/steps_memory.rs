@@ -1,4 +1,6 @@
 //! The steps that remember: `dedupe` and `throttle`, over time and at their bounds.
+//!
+//! Time is handed to the steps with each batch, so that a minute takes no time here.
 
 use marline::event::Batch;
 use marline::pipeline::step::Step;

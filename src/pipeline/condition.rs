@@ -550,7 +550,10 @@ mod tests {
         );
         check(
             "if .a == 1 { .o = . }; .z = 1; return null",
-            r#"{"a":1,"o":{"a":1,"n":null,"o":{"x":[1,2,{"y":"deep"}]},"s":"error"},"s":"error","n":null,"z":1}"#,
+            concat!(
+                r#"{"a":1,"o":{"a":1,"n":null,"o":{"x":[1,2,{"y":"deep"}]},"s":"error"},"#,
+                r#""s":"error","n":null,"z":1}"#
+            ),
         );
         assert!(
             change(".a = 5; .b = to_int!(.s)")

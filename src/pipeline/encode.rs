@@ -6,8 +6,8 @@
 //! write straight into the buffer.
 //!
 //! Framing is never broken by what an event holds: under `lines` a newline inside a payload
-//! becomes a blank and one at its end is the line's own; under `nul` the same of NUL. A run of lines is taken for one only after its
-//! newlines were counted.
+//! becomes a blank and one at its end is the line's own; under `nul` the same of NUL. A run of
+//! lines is taken for one only after its newlines were counted.
 
 use std::ops::Range;
 

@@ -1,4 +1,7 @@
 //! `drop_if`: lets the events end here for which a condition holds.
+//!
+//! Also the filter behind `keep_if`. An event for which the condition gives null or an error is
+//! treated as one for which it is false, and counted as an error.
 
 use crate::event::Batch;
 use crate::pipeline::condition::{Condition, Truth};

@@ -1,4 +1,7 @@
 //! `keep`: takes all fields away but the named ones, marks included.
+//!
+//! Of a raw event `message` is the only field that can stay; after this step it is a fielded
+//! one, so that its JSON has no received time, host and source of its own any more.
 
 use std::sync::Arc;
 

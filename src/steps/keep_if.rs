@@ -1,4 +1,7 @@
 //! `keep_if`: lets only the events go on for which a condition holds.
+//!
+//! An event for which the condition gives null or an error ends here too, counted as filtered
+//! and as an error.
 
 use super::drop_if::{check, filter};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt, VALUE};

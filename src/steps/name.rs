@@ -1,4 +1,7 @@
 //! The names of top-level fields as steps take them: `host`, or `.host` as VRL writes it.
+//!
+//! Without a dot the name is taken as it stands, so that `user-agent` needs no quotes. Paths
+//! into a field are for the step `vrl`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! `parse = "clf"`: access logs in the common and the combined format.
+//!
+//! Status and size become numbers, the time a time in UTC; what the server escaped is unescaped.
+//! Fields that are `-` in the line are absent.
 
 use bytes::Bytes;
 

@@ -1,4 +1,7 @@
 //! `parse = { vrl = '…' }`: a VRL program whose value, an object, becomes the event.
+//!
+//! Other than the step `vrl`, where what counts is what the program wrote, here it is what the
+//! program gave at its end. What it wrote is forgotten.
 
 use vrl::value::Value;
 

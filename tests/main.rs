@@ -3,6 +3,7 @@
 //! A test named `c_053_…` shows line 53 of docs/CONFORMANCE.md, one named `f_044_…` line 44 of
 //! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]
+mod daemon;
 mod deferred;
 mod event_batch;
 mod event_json;
@@ -21,4 +22,5 @@ mod skips;
 mod steps_events;
 mod steps_memory;
 mod systemd_units;
+mod telemetry_process;
 mod transport;

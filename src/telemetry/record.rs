@@ -1,9 +1,9 @@
 //! A log record: what one call of a `tracing` macro said, with every value bounded.
 //!
 //! Values are cut to [`VALUE_BYTES_MAX`] while they are printed, so that a megabyte from a
-//! peer is never built up; the message and `error` may be longer, [`TEXT_BYTES_MAX`]. A value
-//! whose own formatting fails or panics becomes [`UNPRINTABLE`] and the rest of the record
-//! stays. Escaping is the format's business, not done here.
+//! peer is never built up; the message, `error` and `report` may be longer,
+//! [`TEXT_BYTES_MAX`]. A value whose own formatting fails or panics becomes [`UNPRINTABLE`] and
+//! the rest of the record stays. Escaping is the format's business, not done here.
 
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::time::WallTime;
 
 /// The most bytes of one field's value.
 pub const VALUE_BYTES_MAX: usize = 256;
-/// The most bytes of the message and of the field `error`.
+/// The most bytes of the message and of the fields `error` and `report`.
 pub const TEXT_BYTES_MAX: usize = 1024;
 /// The most fields of one record; more are left out.
 pub const FIELDS_MAX: usize = 32;
@@ -198,7 +198,7 @@ impl Visit for Record {
 
 fn limit(field: &str) -> usize {
     match field {
-        "message" | "error" => TEXT_BYTES_MAX,
+        "message" | "error" | "report" => TEXT_BYTES_MAX,
         _ => VALUE_BYTES_MAX,
     }
 }

@@ -49,3 +49,32 @@ impl Carry {
         Bytes::from(std::mem::take(&mut self.bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocation_stays_within_the_limit_and_goes_with_the_frame() {
+        let mut carry = Carry::default();
+        for len in 1..=1000 {
+            carry.extend(b"x", 1000);
+            assert_eq!(carry.len(), len);
+            assert!(carry.bytes.capacity() <= 1000, "{}", carry.bytes.capacity());
+        }
+        assert_eq!(carry.take().len(), 1000);
+        assert_eq!(carry.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn growing_byte_by_byte_allocates_rarely() {
+        let mut carry = Carry::default();
+        let mut allocations = 0;
+        for _ in 0..65_536 {
+            let before = carry.bytes.capacity();
+            carry.extend(b"x", 1 << 24);
+            allocations += u32::from(carry.bytes.capacity() != before);
+        }
+        assert_eq!(allocations, 9, "256 bytes, doubled eight times");
+    }
+}

@@ -340,6 +340,10 @@ fn fr_01_to_03_counts_that_would_wrap_close() {
         let stream = format!("1844674407370955161{digit} <34>x");
         check_error(Framing::OctetCounted, 99, &stream, &[], large.clone());
     }
+    for count in ["4294967296", "9999999999"] {
+        let stream = format!("{count} <34>x");
+        check_error(Framing::OctetCounted, 99, &stream, &[], large.clone());
+    }
     check_error(
         Framing::OctetCounted,
         99,

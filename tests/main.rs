@@ -18,6 +18,7 @@ mod reactor_sources;
 mod reactor_support;
 mod reactor_threads;
 mod reactor_timers;
+mod sink_file;
 mod skips;
 mod steps_events;
 mod steps_memory;

@@ -296,6 +296,7 @@ const SCHEMES: &str = "write tcp://HOST:PORT, udp://HOST:PORT, tls://HOST:PORT, 
                        unixgram:///PATH or systemd:NAME";
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

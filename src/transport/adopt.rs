@@ -102,6 +102,7 @@ fn take(handed: &mut ListenFd, index: usize) -> Option<OwnedFd> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

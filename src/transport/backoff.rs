@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_reset_starts_over() {
         let mut backoff = Backoff::new(BackoffOptions::default(), 1);
-        (0..6).for_each(|_| drop(backoff.delay()));
+        assert!((0..6).map(|_| backoff.delay()).max() > Some(Duration::from_secs(8)));
         backoff.reset();
         assert!(backoff.delay() <= Duration::from_secs(1));
     }

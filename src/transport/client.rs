@@ -377,10 +377,9 @@ impl Service {
 
 /// Runs `then` if the service is still there and still at this attempt.
 fn with(service: &Weak<Service>, attempt: u64, then: impl FnOnce(&Rc<Service>)) {
-    if let Some(service) = service.upgrade() {
-        if service.attempt.get() == attempt {
-            then(&service);
-        }
+    let service = service.upgrade();
+    if let Some(service) = service.filter(|service| service.attempt.get() == attempt) {
+        then(&service);
     }
 }
 

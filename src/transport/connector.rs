@@ -428,6 +428,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const FULL_BACKLOG_DELAY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -117,6 +117,7 @@ impl fmt::Display for Refusal {
 pub const CONNECTIONS_MAX: usize = 16_384;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -221,6 +221,7 @@ pub trait Net {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,4 +1,7 @@
 //! Closing, aborting, half-closing: what the peer sees and what we are told.
+//!
+//! The peer's side is the judge: which bytes it gets, and whether its stream ends cleanly or by
+//! a reset.
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,7 @@
 //! Writing: order, the cap, water marks, marks and what the peer's kernel has.
+//!
+//! Send buffers are made small where a test needs the kernel to be full; sizes are chosen
+//! beyond what the kernel's own buffers can hide.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -159,11 +162,7 @@ fn c_274_write_interest_goes_with_the_queue() {
 #[test]
 fn c_336_a_proxy_stops_reading_while_its_other_side_is_full() {
     let mut world = World::new();
-    let options = ConnectionOptions {
-        send_buffer_bytes: Some(16 * 1024),
-        ..ConnectionOptions::default()
-    };
-    let (to, mut to_peer) = world.pair_with(Tape::default(), options);
+    let (to, mut to_peer) = world.pair();
     let (from, mut from_peer) = world.pair();
     let out = to.connection();
     *from.on_received.borrow_mut() = Some(Box::new(move |connection, bytes| {

@@ -1,4 +1,7 @@
-//! Reading: budgets, pausing, the order of data and loss, half-closed peers.
+//! Reading: budgets, pausing, the order of data and loss, half-closed peers, time limits.
+//!
+//! Where the poller could make a difference the test runs on each; how a poller reports is
+//! shown in the reactor's own tests.
 
 use std::io::Write;
 use std::net::Shutdown;

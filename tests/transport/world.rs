@@ -1,8 +1,10 @@
 //! A real reactor with real sockets, driven turn by turn, and protocols that write down what
-//! happens to them. Every wait has a limit and fails loudly.
+//! happens to them.
+//!
+//! Every wait has a limit and fails loudly, naming what it waited for.
 
 use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -109,7 +111,7 @@ impl World {
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         peer.set_write_timeout(Some(PATIENCE)).unwrap();
         self.until("the connection", || tape.connection.borrow().is_some());
-        let _ = listener.stop();
+        let _stopped = listener.stop();
         (tape, peer)
     }
 
@@ -134,22 +136,6 @@ impl World {
             }
         }
         (all, end.unwrap())
-    }
-
-    /// Writes all of `bytes` to the peer, while the reactor goes on.
-    pub fn feed(&mut self, peer: &mut TcpStream, mut bytes: &[u8]) {
-        peer.set_nonblocking(true).unwrap();
-        let limit = Instant::now() + PATIENCE;
-        while !bytes.is_empty() {
-            assert!(Instant::now() < limit, "nobody reads what the peer writes");
-            match peer.write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    self.turn(Duration::from_millis(1));
-                }
-                Err(error) => panic!("the peer cannot write: {error}"),
-            }
-        }
     }
 }
 

@@ -61,7 +61,8 @@ pub struct ListenError {
 }
 
 impl ListenError {
-    pub(super) fn new(address: &Address, cause: io::Error) -> Self {
+    /// The error with the advice that fits it.
+    pub fn new(address: &Address, cause: io::Error) -> Self {
         ListenError {
             help: help_for(address, &cause),
             address: address.clone(),
@@ -139,13 +140,14 @@ impl Listener {
     }
 
     /// Accepts who waits already, then nothing more, and closes the socket; what was accepted
-    /// lives on. Fires in a later turn. A second call is harmless and fires too.
+    /// lives on. All of it in a later turn, when the answer fires. A second call is harmless and
+    /// fires too.
     pub fn stop(&self) -> Deferred<()> {
         let (promise, deferred) = Deferred::new();
-        let acceptor = &self.acceptor;
-        acceptor.accept_rest();
-        acceptor.close();
-        acceptor.network.reactor().call_soon(move |_| {
+        let acceptor = Rc::clone(&self.acceptor);
+        self.acceptor.network.reactor().call_soon(move |_| {
+            acceptor.accept_rest();
+            acceptor.close();
             promise.callback(());
         });
         deferred

@@ -3,7 +3,6 @@
 //! A test named `c_053_…` shows line 53 of docs/CONFORMANCE.md, one named `f_044_…` line 44 of
 //! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]
-mod daemon;
 mod deferred;
 mod event_batch;
 mod event_json;

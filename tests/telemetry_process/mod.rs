@@ -1,5 +1,9 @@
 //! The log of the real daemon: when nobody reads it, when it cannot be written, and what a
 //! hostile peer can put into it.
+//!
+//! These tests own the daemon's stderr, which is why they start it themselves.
+
+mod process;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::daemon::{Daemon, PATIENCE};
+use self::process::{Daemon, PATIENCE};
 
 /// A daemon's config that relays lines to a listener of the test, from a known port.
 fn relay(listen: u16, to: &TcpListener, daemon: &str) -> String {
@@ -102,8 +106,8 @@ fn a_relay_keeps_its_books() {
     assert_eq!(&lines, b"one\ntwo\nthree\n");
     let ended = daemon.stop();
     assert_eq!(ended.status.code(), Some(0));
-    let counts = crate::daemon::last_of_each(&ended.log, "sink_counts", "sink");
-    assert_eq!(crate::daemon::count(counts[0], "delivered"), 3);
+    let counts = process::last_of_each(&ended.log, "sink_counts", "sink");
+    assert_eq!(process::count(counts[0], "delivered"), 3);
 }
 
 #[test]

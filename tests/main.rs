@@ -3,6 +3,8 @@
 //! A test named `c_053_…` shows line 53 of docs/CONFORMANCE.md, one named `f_044_…` line 44 of
 //! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]
+mod config_cli;
+mod config_golden;
 mod deferred;
 mod event_batch;
 mod event_json;

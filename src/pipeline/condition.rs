@@ -299,16 +299,19 @@ fn explain(list: &DiagnosticList, text: &str) -> Mistake {
         .iter()
         .find(|label| label.primary)
         .or(first.labels.first());
+    let (offset, len) = primary.map_or((0, 0), |label| place(label, text));
+    let found = &text[offset..offset + len];
     let message = match primary.map(|label| label.message.trim()) {
+        // The parser's token names mean nothing to who wrote the text.
+        _ if first.code == UNEXPECTED_TOKEN => format!("`{found}` is not expected here"),
         Some(label) if !label.is_empty() && !first.message.contains(label) => {
             format!("{}: {label}", first.message)
         }
         _ => first.message.clone(),
     };
-    let (offset, len) = primary.map_or((0, 0), |label| place(label, text));
     let message = format!("{} (VRL E{:03})", tidy(&message), first.code);
     let mistake = Mistake::new(message).at(offset, len);
-    match advice(first, &text[offset..offset + len]) {
+    match advice(first, found) {
         Some(help) => mistake.help(help),
         None => mistake,
     }
@@ -330,6 +333,12 @@ fn advice(diagnostic: &Diagnostic, word: &str) -> Option<String> {
         UNDEFINED_FUNCTION if LEFT_OUT.contains(&word) => {
             return Some(format!("marline has no `{word}`, because it has no bounds"));
         }
+        UNEXPECTED_TOKEN if word != "'" => {
+            return Some(
+                "what stands before it is not complete, or has a sign too many".to_owned(),
+            );
+        }
+        UNEXPECTED_END => return Some("something is missing behind it".to_owned()),
         READ_ONLY if word.starts_with('.') => {
             return Some("a condition cannot assign: did you mean `==`?".to_owned());
         }
@@ -350,6 +359,8 @@ fn advice(diagnostic: &Diagnostic, word: &str) -> Option<String> {
 }
 
 const UNDEFINED_FUNCTION: usize = 105;
+const UNEXPECTED_TOKEN: usize = 203;
+const UNEXPECTED_END: usize = 204;
 const READ_ONLY: usize = 315;
 const UNDEFINED_VARIABLE: usize = 701;
 

@@ -21,6 +21,7 @@ mod reactor_threads;
 mod reactor_timers;
 mod sink_file;
 mod skips;
+mod steps_config;
 mod steps_events;
 mod steps_memory;
 mod systemd_units;

@@ -147,6 +147,8 @@ pub struct StepConfig {
     pub descriptor: &'static Descriptor,
     /// Its options.
     pub options: Options,
+    /// It concerns only events for which this VRL condition holds. It compiles.
+    pub condition: Option<String>,
     place: Place,
 }
 

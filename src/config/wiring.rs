@@ -26,6 +26,13 @@ static TYPE: Opt = Opt::new(
 )
 .required();
 
+/// The key that any step may have beside its own.
+static STEP_IF: Opt = Opt::new(
+    "if",
+    "the step concerns only events for which this VRL condition is true",
+    Kind::TEXT,
+);
+
 /// Resolves everything in the document; none when something is wrong.
 pub fn resolve(
     document: &Document,
@@ -398,7 +405,7 @@ impl Names<'_> {
         node: &Node,
         resolver: &mut Resolver<'_>,
     ) -> Option<StepConfig> {
-        let entry = single_key(node, resolver)?;
+        let (entry, guard) = step_entries(node, resolver)?;
         let known: Vec<_> = self.registry.steps.iter().map(|step| step.name).collect();
         let Some(descriptor) = self
             .registry
@@ -413,12 +420,37 @@ impl Names<'_> {
         };
         let label = format!("{pipeline}.{position}:{}", descriptor.name);
         let options = step_options(descriptor, &label, entry, resolver)?;
+        let condition = match guard {
+            Some(guard) => Some(self.guard(guard, resolver)?),
+            None => None,
+        };
         Some(StepConfig {
             label: label.into(),
             descriptor,
             options,
+            condition,
             place: entry.key_place,
         })
+    }
+
+    /// The `if` of a step.
+    fn guard(&self, entry: &Entry, resolver: &mut Resolver<'_>) -> Option<String> {
+        let opt: &'static Opt = &STEP_IF;
+        let declared = [opt];
+        let options = resolver.options(
+            "if",
+            &declared,
+            std::slice::from_ref(entry),
+            entry.key_place,
+        )?;
+        let text = options.text(opt.name);
+        match (self.registry.condition)(text) {
+            Ok(()) => Some(text.to_owned()),
+            Err(mistake) => {
+                resolver.mistake(entry.node.place, &mistake);
+                None
+            }
+        }
     }
 
     /// A name that is a source and a pipeline could mean either in `from`.
@@ -480,18 +512,22 @@ pub fn inside(place: Place, resolver: &Resolver<'_>) -> Place {
     resolve::inside(place, resolver.files.text(place))
 }
 
-/// The one key of a step.
-fn single_key<'n>(node: &'n Node, resolver: &mut Resolver<'_>) -> Option<&'n Entry> {
+/// The one key of a step, and its `if`.
+fn step_entries<'n>(
+    node: &'n Node,
+    resolver: &mut Resolver<'_>,
+) -> Option<(&'n Entry, Option<&'n Entry>)> {
     let Data::Table(entries) = &node.data else {
         let found = node.data.found(resolver.files.text(node.place));
         let message = format!("expected a step like {{ drop_if = '…' }}, found {found}");
         resolver.findings.error(node.place, message);
         return None;
     };
-    match entries.as_slice() {
-        [only] => Some(only),
+    let (guards, steps): (Vec<_>, Vec<_>) = entries.iter().partition(|e| e.key == STEP_IF.name);
+    match steps.as_slice() {
+        [only] => Some((only, guards.first().copied())),
         [] => {
-            let message = "expected a step like { drop_if = '…' }, found an empty table";
+            let message = "expected a step like { drop_if = '…' }, found none";
             resolver.findings.error(node.place, message);
             None
         }

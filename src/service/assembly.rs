@@ -17,6 +17,7 @@ use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
 use crate::pipeline::condition::Condition;
 use crate::pipeline::graph::{LabelledStep, Pipeline, Route};
+use crate::pipeline::guard::Guarded;
 use crate::pipeline::intake::Engine;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
@@ -286,19 +287,28 @@ fn pipelines(
 fn labelled(pipeline: &PipelineConfig, steps: Vec<Box<dyn Step>>) -> Vec<LabelledStep> {
     let label = |(of, step): (&crate::config::StepConfig, _)| LabelledStep {
         label: of.label.as_ref().into(),
-        step,
+        step: guarded(step, of.condition.as_deref()),
         has_failed: false,
     };
     pipeline.steps.iter().zip(steps).map(label).collect()
 }
 
+/// The step behind its `if`, where it has one.
+fn guarded(step: Box<dyn Step>, condition: Option<&str>) -> Box<dyn Step> {
+    match condition {
+        Some(text) => Box::new(Guarded::new(compiled(text), step)),
+        None => step,
+    }
+}
+
+fn compiled(condition: &str) -> Condition {
+    Condition::compile(condition).expect("it compiled when the configuration was loaded")
+}
+
 fn route(to: &RouteConfig, port: Rc<Port>) -> Route {
-    let compile = |text: &String| {
-        Condition::compile(text).expect("it compiled when the configuration was loaded")
-    };
     Route {
         port,
-        condition: to.condition.as_ref().map(compile),
+        condition: to.condition.as_deref().map(compiled),
         required: to.required,
     }
 }

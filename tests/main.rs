@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 mod config_cli;
 mod config_golden;
+mod daemon;
 mod deferred;
 mod event_batch;
 mod event_json;

@@ -26,6 +26,9 @@ pub trait Source {
     /// delivered before may still be on its way.
     fn stop(&mut self) -> Deferred<()>;
 
+    /// Writes into the log what the source counts beside the events in the ledgers.
+    fn log_counts(&self) {}
+
     /// The drain is over (or cut off): close what is still open, answered or not.
     fn close(&mut self) {}
 }

@@ -194,6 +194,7 @@ impl Daemon {
 
     /// Writes both ledgers of every component into the log.
     pub fn log_counts(&self) {
+        each(&self.sources, |source| source.component.log_counts());
         self.pipelines
             .iter()
             .for_each(|pipeline| log_pipeline(pipeline));

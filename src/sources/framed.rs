@@ -16,6 +16,7 @@ use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
 use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
 use crate::time::WallTime;
+use crate::transport::CloseReason;
 
 /// What a source counts beside the events in its pipelines' ledgers.
 #[derive(Debug, Default)]
@@ -61,9 +62,23 @@ impl InputShared {
         })
     }
 
-    /// The counts so far.
-    pub fn counts(&self) -> &InputCounts {
-        &self.counts
+    /// Writes the counts so far into the log.
+    pub fn log_counts(&self) {
+        let counts = &self.counts;
+        tracing::info!(
+            component = format!("source.{}", self.name),
+            event = "source_counts",
+            source = &*self.name,
+            events = counts.events.get(),
+            bytes = counts.bytes.get(),
+            empty_frames = counts.empty_frames.get(),
+            truncated = counts.truncated.get(),
+            skipped_bytes = counts.skipped_bytes.get(),
+            incomplete = counts.incomplete.get(),
+            framing_errors = counts.framing_errors.get(),
+            failed_batches = counts.failed_batches.get(),
+            "counts"
+        );
     }
 
     /// The source's way into its pipelines.
@@ -209,6 +224,18 @@ pub fn mark_of(mark: Mark) -> (&'static str, &'static str) {
     match mark {
         Mark::Truncated => ("truncated", "longer than max_message"),
         Mark::Incomplete(reason) => ("incomplete", reason),
+    }
+}
+
+/// What the mark `incomplete` of a frame says that was under way.
+pub fn cut_by(reason: &CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Eof => "the stream ended",
+        CloseReason::Local => "the daemon stopped",
+        CloseReason::Reset(_) => "the connection was reset",
+        CloseReason::TimedOut(_) => "the time limit passed",
+        CloseReason::Aborted => "the connection was aborted",
+        CloseReason::Handler(_) => "the framing was broken",
     }
 }
 

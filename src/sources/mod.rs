@@ -5,6 +5,7 @@
 
 mod addresses;
 mod datagrams;
+mod fetch;
 mod framed;
 mod generate;
 mod socket;
@@ -12,4 +13,8 @@ mod socket;
 use crate::pipeline::descriptor::Descriptor;
 
 /// Every source, in the order of `marline list`.
-pub const ALL: &[&Descriptor] = &[&socket::DESCRIPTOR, &generate::DESCRIPTOR];
+pub const ALL: &[&Descriptor] = &[
+    &socket::DESCRIPTOR,
+    &fetch::DESCRIPTOR,
+    &generate::DESCRIPTOR,
+];

@@ -28,7 +28,7 @@ use crate::transport::{
 
 use super::addresses::{self, LISTEN_KIND};
 use super::datagrams::DatagramInput;
-use super::framed::{FramedInput, InputShared};
+use super::framed::{FramedInput, InputShared, cut_by};
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -140,8 +140,14 @@ impl Source for SocketSource {
         }
     }
 
+    fn log_counts(&self) {
+        if let Some(running) = &self.running {
+            running.shared.input.log_counts();
+        }
+    }
+
     fn close(&mut self) {
-        if let Some(running) = self.running.take() {
+        if let Some(running) = &self.running {
             running.close_sockets();
             running.shared.each_connection(Connection::abort);
         }
@@ -322,17 +328,5 @@ impl Protocol for Lines {
             is_fault: matches!(reason, CloseReason::Handler(_)),
         };
         record.log();
-    }
-}
-
-/// What the mark `incomplete` of a frame says that was under way.
-fn cut_by(reason: &CloseReason) -> &'static str {
-    match reason {
-        CloseReason::Eof => "the stream ended",
-        CloseReason::Local => "the daemon stopped",
-        CloseReason::Reset(_) => "the connection was reset",
-        CloseReason::TimedOut(_) => "the time limit passed",
-        CloseReason::Aborted => "the connection was aborted",
-        CloseReason::Handler(_) => "the framing was broken",
     }
 }

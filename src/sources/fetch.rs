@@ -1,0 +1,325 @@
+//! `fetch`: dials each of its addresses and takes what is sent until it closes.
+//!
+//! All addresses are dialled at once, so that many slow servers take as long as the slowest.
+//! Once, or every so often; a round that is still going on at an address is not disturbed, the
+//! next one is skipped there and counted. With `framing = "whole"` all that one server sends is
+//! one event. What a reset or the time limit cuts off is an event marked `incomplete` with the
+//! reason; it is never passed off as whole.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+
+use crate::deferred::{CancelHandle, Cancelled, Deferred, Failure, Promise, join_all};
+use crate::pipeline::component::{Resources, Source};
+use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
+use crate::pipeline::intake::Outlet;
+use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::shared_options;
+use crate::protocol::{End, Framing};
+use crate::reactor::TimerGuard;
+use crate::time::{Duration, Instant};
+use crate::transport::{
+    Address, CloseReason, ConnectOptions, Connection, ConnectionOptions, Network, Protocol,
+};
+
+use super::addresses::{self, DIAL_STREAM_KIND};
+use super::framed::{FramedInput, InputShared, cut_by};
+
+/// The component.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: "fetch",
+    summary: "what servers send to whoever connects, from many at once",
+    options: &[
+        Opt::new(
+            "addresses",
+            "whom to dial: tcp:// or unix://",
+            DIAL_STREAM_KIND,
+        )
+        .required(),
+        Opt::new(
+            "every",
+            "time between two rounds; without it there is one round",
+            Kind::DURATION,
+        ),
+        Opt::new(
+            "timeout",
+            "limit for one server, from dialling to the end of its content; \"off\" reads for ever",
+            Kind::Duration { words: &["off"] },
+        )
+        .default("\"60s\""),
+        Opt::new(
+            "framing",
+            "how the content is cut into events; \"whole\" makes all of it one",
+            Kind::Word(&[
+                "whole",
+                "auto",
+                "lines",
+                "nul",
+                "octet_counted",
+                "length_u32",
+                "netstring",
+            ]),
+        )
+        .default("\"whole\""),
+        shared_options::MAX_MESSAGE,
+        Opt::new(
+            "max_body",
+            "longest content with framing \"whole\"; of a longer one the first part is kept and \
+             marked `truncated`",
+            Kind::Size {
+                min: 16,
+                max: 1 << 30,
+                words: &[],
+            },
+        )
+        .default("\"16MiB\""),
+    ],
+    shared: &[],
+    example: "[source.poets]\ntype      = \"fetch\"\naddresses = [\"tcp://127.0.0.1:10001\"]\n\
+              framing   = \"whole\"\n",
+    build: Build::Source(build),
+};
+
+fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
+    let addresses = options.texts("addresses");
+    let addresses = addresses.into_iter().map(addresses::parse);
+    let framing = options.word("framing").parse().unwrap_or(Framing::Whole);
+    let limit = match framing {
+        Framing::Whole => "max_body",
+        _ => "max_message",
+    };
+    Ok(Box::new(Fetch {
+        addresses: addresses
+            .collect::<Result<_, _>>()
+            .map_err(|mistake| mistake.of("addresses"))?,
+        every: options.maybe_duration("every"),
+        timeout: options.maybe_duration("timeout"),
+        framing,
+        max_bytes: options.size(limit) as usize,
+        targets: Vec::new(),
+    }))
+}
+
+struct Fetch {
+    addresses: Vec<Address>,
+    every: Option<Duration>,
+    timeout: Option<Duration>,
+    framing: Framing,
+    max_bytes: usize,
+    targets: Vec<Rc<Target>>,
+}
+
+impl Source for Fetch {
+    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
+        let network = resources.get::<Network>();
+        let component = format!("source.{}", outlet.name());
+        let input = InputShared::new(outlet, self.framing, self.max_bytes);
+        for address in &self.addresses {
+            let target = Rc::new_cyclic(|this| Target {
+                this: this.clone(),
+                component: component.clone(),
+                network: network.clone(),
+                input: Rc::clone(&input),
+                address: address.clone(),
+                every: self.every,
+                timeout: self.timeout,
+                state: RefCell::new(State::Idle),
+                round: RefCell::default(),
+                skipped: Cell::new(0),
+                ended: RefCell::default(),
+            });
+            target.begin_round();
+            self.targets.push(target);
+        }
+        let how_often = match self.every {
+            None => "once".to_owned(),
+            Some(every) => format!("every {every:?}"),
+        };
+        let line = |address: &Address| format!("fetching {address} {how_often}");
+        Ok(self.addresses.iter().map(line).collect())
+    }
+
+    fn stop(&mut self) -> Deferred<()> {
+        let ended: Vec<_> = self.targets.iter().map(|target| target.stop()).collect();
+        join_all(ended).add_both(|_| ())
+    }
+
+    fn log_counts(&self) {
+        if let Some(target) = self.targets.first() {
+            target.input.log_counts();
+        }
+    }
+
+    fn close(&mut self) {
+        for target in &self.targets {
+            if let State::Reading(connection) = &*target.state.borrow() {
+                connection.abort();
+            }
+        }
+    }
+}
+
+/// One address, and how far this round has come there.
+struct Target {
+    this: Weak<Target>,
+    component: String,
+    network: Network,
+    input: Rc<InputShared>,
+    address: Address,
+    every: Option<Duration>,
+    timeout: Option<Duration>,
+    state: RefCell<State>,
+    /// The timer of the next round.
+    round: RefCell<Option<TimerGuard>>,
+    /// Rounds left out because the one before was still going on.
+    skipped: Cell<u64>,
+    /// Fired when nothing goes on here any more.
+    ended: RefCell<Option<Promise<()>>>,
+}
+
+enum State {
+    Idle,
+    Dialling(CancelHandle),
+    Reading(Connection),
+}
+
+impl Target {
+    /// Dials, unless the last round is still going on, and plans the next one.
+    fn begin_round(&self) {
+        self.plan_next();
+        if !matches!(*self.state.borrow(), State::Idle) {
+            self.skipped.set(self.skipped.get() + 1);
+            let (component, address) = (&self.component, &self.address);
+            tracing::warn!(event = "fetch_skipped", component, %address, skipped = self.skipped.get(),
+                "{address} has not finished; this round is skipped there");
+            return;
+        }
+        let reader = Box::new(Reader {
+            target: self.this.clone(),
+            input: self.input.input(&self.address.to_string()),
+            began: self.network.reactor().now(),
+            has_ended: false,
+        });
+        let dialled = self
+            .network
+            .connect(&self.address, self.connect_options(), reader);
+        *self.state.borrow_mut() = State::Dialling(dialled.canceller());
+        let weak = self.this.clone();
+        let failed = move |failure: Failure| {
+            if let Some(target) = weak.upgrade() {
+                target.failed(&failure);
+            }
+        };
+        drop(dialled.add_callbacks(|_| (), failed));
+    }
+
+    fn plan_next(&self) {
+        let Some(every) = self.every else { return };
+        let weak = self.this.clone();
+        let timer = self.network.reactor().call_later(every, move |_| {
+            if let Some(target) = weak.upgrade() {
+                target.begin_round();
+            }
+        });
+        *self.round.borrow_mut() = Some(timer.guard());
+    }
+
+    fn connect_options(&self) -> ConnectOptions {
+        let defaults = ConnectOptions::default();
+        let timeout = self
+            .timeout
+            .map_or(defaults.timeout, |limit| limit.min(defaults.timeout));
+        let connection = Rc::new(ConnectionOptions::default());
+        ConnectOptions {
+            timeout,
+            connection,
+        }
+    }
+
+    /// There was no connection in this round.
+    fn failed(&self, failure: &Failure) {
+        if !failure.is::<Cancelled>() {
+            let (component, address) = (&self.component, &self.address);
+            tracing::warn!(event = "fetch_failed", component, %address, %failure, "{failure}");
+        }
+        self.round_over();
+    }
+
+    fn round_over(&self) {
+        drop(self.state.replace(State::Idle));
+        let promise = self.ended.borrow_mut().take();
+        promise.map(|promise| promise.callback(()));
+    }
+
+    /// No more rounds. What is being read is cut off and marked so.
+    fn stop(&self) -> Deferred<()> {
+        self.round.borrow_mut().take();
+        let (promise, deferred) = Deferred::new();
+        *self.ended.borrow_mut() = Some(promise);
+        match self.state.replace(State::Idle) {
+            State::Idle => self.round_over(),
+            // Ends as a failure of this round, which ends the round.
+            State::Dialling(dialled) => dialled.cancel(),
+            State::Reading(connection) => {
+                connection.close();
+                *self.state.borrow_mut() = State::Reading(connection);
+            }
+        }
+        deferred
+    }
+}
+
+/// What one server sends in one round.
+struct Reader {
+    target: Weak<Target>,
+    input: FramedInput,
+    began: Instant,
+    has_ended: bool,
+}
+
+impl Protocol for Reader {
+    fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
+        let Some(target) = self.target.upgrade() else {
+            connection.abort();
+            return Ok(());
+        };
+        let spent = target.network.reactor().now().since(self.began);
+        connection.set_deadline(target.timeout.map(|limit| limit.saturating_sub(spent)));
+        *target.state.borrow_mut() = State::Reading(connection.clone());
+        let resumed = connection.clone();
+        self.input.intake().on_resume(move || resumed.resume());
+        Ok(())
+    }
+
+    fn received(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
+        self.input.push(bytes)?;
+        if self.input.intake().is_blocked() {
+            connection.pause();
+        }
+        Ok(())
+    }
+
+    fn eof(&mut self, connection: &Connection) -> Result<(), Failure> {
+        self.has_ended = true;
+        self.input.finish(End::Clean);
+        connection.finish();
+        Ok(())
+    }
+
+    fn closed(mut self: Box<Self>, reason: &CloseReason) {
+        if !self.has_ended {
+            self.input.finish(End::Cut(cut_by(reason)));
+        }
+        let Some(target) = self.target.upgrade() else {
+            return;
+        };
+        if !self.has_ended {
+            let (component, address) = (&target.component, &target.address);
+            tracing::warn!(event = "fetch_cut", component, %address, %reason,
+                "{address} did not finish: {reason}");
+        }
+        target.round_over();
+    }
+}

@@ -1,0 +1,141 @@
+//! Stopping: under load, with a dead sink, hurried, and what systemd is told.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use super::harness::{Collector, Daemon, SOON, free_port, send};
+
+fn config(port: std::net::SocketAddr, sink: &str, daemon: &str) -> String {
+    format!(
+        "[daemon]\n{daemon}\n[source.in]\ntype = \"socket\"\nlisten = [\"tcp://{port}\"]\n\
+         [pipeline.main]\nfrom = [\"in\"]\nto = [\"out\"]\n\
+         [sink.out]\ntype = \"socket\"\naddress = \"tcp://{sink}\"\nencode = \"raw\"\n"
+    )
+}
+
+/// F-013: everything that a sender has handed over by the time of the stop is delivered.
+#[test]
+fn f_013_a_stop_under_load_loses_nothing_and_is_quick() {
+    let (collector, port) = (Collector::start(), free_port());
+    let daemon = Daemon::start(&config(port, &collector.address.to_string(), ""));
+    let mut streams: Vec<_> = (0..8).map(|_| TcpStream::connect(port).unwrap()).collect();
+    let mut sent = Vec::new();
+    for round in 0..200 {
+        for (index, stream) in streams.iter_mut().enumerate() {
+            let line = format!("connection {index} round {round} {}\n", "x".repeat(400));
+            stream.write_all(line.as_bytes()).unwrap();
+            sent.push(line.trim_end().to_owned());
+        }
+    }
+    let began = Instant::now();
+    let (code, books) = daemon.stop();
+    assert_eq!(code, 0);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        began.elapsed()
+    );
+    let mut came = collector.lines(sent.len());
+    came.sort();
+    sent.sort();
+    assert_eq!(came, sent);
+    assert_eq!(books.sink("out", "delivered"), 1600);
+}
+
+/// F-014: with its sink down and its events in memory the daemon waits for `stop_timeout`, then
+/// says what it lost.
+#[test]
+fn f_014_a_stop_with_a_dead_sink_ends_at_the_limit_and_says_what_was_lost() {
+    let (port, nobody) = (free_port(), free_port());
+    let limit = "stop_timeout = \"1s\"";
+    let daemon = Daemon::start(&config(port, &nobody.to_string(), limit));
+    send(port, b"one\ntwo\nthree\n");
+    let (code, books) = daemon.stop();
+    assert_eq!(code, 1);
+    assert_eq!(books.sink("out", "dropped"), 3);
+    assert_eq!(books.sink("out", "delivered"), 0);
+}
+
+/// F-017: the second signal cuts the waiting short.
+#[test]
+fn f_017_a_second_signal_hurries() {
+    let (port, nobody) = (free_port(), free_port());
+    let mut daemon = Daemon::start(&config(port, &nobody.to_string(), ""));
+    send(port, b"one\n");
+    daemon.signal("TERM");
+    daemon.wait_for("stopping");
+    daemon.signal("INT");
+    assert_eq!(daemon.exit_code(), 1);
+    assert_eq!(daemon.books().sink("out", "dropped"), 1);
+}
+
+#[test]
+fn usr2_writes_the_counts() {
+    let (collector, port) = (Collector::start(), free_port());
+    let mut daemon = Daemon::start(&config(port, &collector.address.to_string(), ""));
+    send(port, b"one\ntwo\n");
+    collector.lines(2);
+    daemon.signal("USR2");
+    let counts = daemon.wait_for("pipeline_counts");
+    assert_eq!(counts["received"], 2);
+    assert_eq!(daemon.stop().0, 0);
+}
+
+/// F-049-like: what cannot be had now says so, with an exit code of its own.
+#[test]
+fn c_294_a_port_in_use_is_named_and_is_no_reason_to_give_up() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap();
+    let mut daemon = Daemon::spawn(&config(port, "127.0.0.1:9", ""), &[]);
+    let record = daemon.wait_for("start_failed");
+    let message = record["message"].as_str().unwrap();
+    assert!(
+        message.contains(&port.to_string()) && message.contains("ss -lnp"),
+        "{message}"
+    );
+    assert_eq!(record["component"], "source.in");
+    assert_eq!(daemon.exit_code(), 75);
+}
+
+/// What systemd hears, in order.
+#[test]
+fn systemd_is_told_of_start_life_and_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let hear = || {
+        let mut text = [0; 1024];
+        let length = socket.recv(&mut text).expect("systemd hears something");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let (collector, port) = (Collector::start(), free_port());
+    let env = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "200000"),
+    ];
+    let daemon = Daemon::spawn(&config(port, &collector.address.to_string(), ""), &env);
+    let ready = hear();
+    assert!(
+        ready.starts_with("READY=1") && ready.contains("STATUS=running: 1 sources"),
+        "{ready}"
+    );
+    TcpStream::connect(port).expect("READY means bound");
+    for _ in 0..3 {
+        assert_eq!(
+            hear().trim(),
+            "WATCHDOG=1",
+            "an idle daemon feeds the watchdog"
+        );
+    }
+    assert_eq!(daemon.stop().0, 0);
+    let stopping = std::iter::repeat_with(hear)
+        .find(|text| text.contains("STOPPING=1"))
+        .unwrap();
+    assert!(
+        stopping.contains("EXTEND_TIMEOUT_USEC=5000000"),
+        "{stopping}"
+    );
+}

@@ -114,7 +114,11 @@ fn what_is_cut_off_is_never_passed_off_as_whole() {
         "the time limit passed"
     );
     assert_eq!(reason(&poem(1)), None);
-    assert_eq!(given_up.recv_timeout(SOON), Ok(true), "the silent one is left");
+    assert_eq!(
+        given_up.recv_timeout(SOON),
+        Ok(true),
+        "the silent one is left"
+    );
     let (code, books) = daemon.stop();
     assert_eq!((code, books.source("poets", "incomplete")), (0, 2));
 }

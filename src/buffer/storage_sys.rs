@@ -8,11 +8,12 @@
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{self, AtFlags, FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
+use signal_hook::consts::signal::SIGXFSZ;
 
 use super::storage::{
     Directory, File, Inode, Kind, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
@@ -24,6 +25,7 @@ pub struct SystemStorage;
 
 impl Storage for SystemStorage {
     fn root(&self, path: &Path, make: Option<Mode>) -> io::Result<Arc<dyn Directory>> {
+        ignore_size_signal();
         let open = || retry_on_intr(|| fs::open(path, DIRECTORY, fs::Mode::empty()));
         let fd = match (open(), make) {
             (Err(Errno::NOENT), Some(mode)) => {
@@ -38,6 +40,19 @@ impl Storage for SystemStorage {
     fn standard_output(&self) -> Arc<dyn File> {
         Arc::new(StandardOutput)
     }
+}
+
+/// A write beyond the limit of file sizes comes with SIGXFSZ, which would end the process; the
+/// error of the write is all that is wanted. A handler that sets an unread flag is how a signal
+/// is ignored without unsafe code.
+fn ignore_size_signal() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let registered = signal_hook::flag::register(SIGXFSZ, Arc::default());
+        if let Err(error) = registered {
+            tracing::warn!(%error, "cannot ignore SIGXFSZ: a file size limit ends the daemon");
+        }
+    });
 }
 
 /// Makes `path` and its missing parents; one that appears meanwhile is as good.

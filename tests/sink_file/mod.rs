@@ -207,45 +207,113 @@ fn f_039_a_full_disk_holds_the_events_and_writing_goes_on_by_itself() {
     drop(mounted);
 }
 
-/// Every error that means "not now", with a piece of a line written before it.
 #[test]
-fn f_041_f_042_f_046_errors_that_pass_cost_nothing() {
-    let errors = [
-        Errno::DQUOT,
-        Errno::FBIG,
-        Errno::IO,
-        Errno::ROFS,
-        Errno::NOSPC,
-    ];
-    for error in errors {
-        let mut world = World::file("path = '@/all.log'\nencode = 'raw'");
-        world.send_lines(&["before"]);
-        world.settle();
-        {
-            let mut set = world.gate.set();
-            set.fails = Some(("all.log", error.raw_os_error()));
-            set.takes_first = 6;
-        }
-        world.send_lines(&["one", "two"]);
-        world.until("writing fails", |world| world.port.trouble().is_some());
-        world.send_lines(&["three"]);
-        world.run_for(Duration::from_millis(300));
-        assert_eq!((world.open.get(), world.delivered()), (2, 1), "{error:?}");
-        assert_eq!(world.read("all.log"), "before\none\ntw");
-        world.gate.set().fails = None;
-        world.settle();
-        assert_eq!(
-            world.read("all.log"),
-            "before\none\ntwo\nthree\n",
-            "{error:?}"
-        );
-        assert_eq!((world.logged("sink_trouble"), world.failed.get()), (1, 0));
+fn f_041_quotas_and_limits_are_a_full_disk() {
+    for error in [Errno::DQUOT, Errno::FBIG, Errno::NOSPC] {
+        passing_error_costs_nothing(error);
     }
 }
 
-/// F-043: an error that stays. No spin, no growth, no loss until the stop; and the stop ends.
 #[test]
-fn f_043_an_error_for_ever_is_waited_out_without_spinning() {
+fn f_046_a_file_system_that_turns_read_only_is_waited_for() {
+    passing_error_costs_nothing(Errno::ROFS);
+}
+
+#[test]
+fn an_input_output_error_is_tried_again() {
+    passing_error_costs_nothing(Errno::IO);
+}
+
+/// Writing fails after a piece of a line, then works again.
+fn passing_error_costs_nothing(error: Errno) {
+    let mut world = World::file("path = '@/all.log'\nencode = 'raw'");
+    world.send_lines(&["before"]);
+    world.settle();
+    {
+        let mut set = world.gate.set();
+        set.fails = Some(("all.log", error.raw_os_error()));
+        set.takes_first = 6;
+    }
+    world.send_lines(&["one", "two"]);
+    world.until("writing fails", |world| world.port.trouble().is_some());
+    world.send_lines(&["three"]);
+    world.run_for(Duration::from_millis(300));
+    assert_eq!((world.open.get(), world.delivered()), (2, 1), "{error:?}");
+    assert_eq!(world.read("all.log"), "before\none\ntw");
+    world.gate.set().fails = None;
+    world.settle();
+    assert_eq!(
+        world.read("all.log"),
+        "before\none\ntwo\nthree\n",
+        "{error:?}"
+    );
+    assert_eq!((world.logged("sink_trouble"), world.failed.get()), (1, 0));
+}
+
+/// The limit of the process itself: the signal that comes with it ends nothing.
+#[test]
+fn f_041_the_signal_of_a_file_size_limit_does_not_end_the_daemon() {
+    let guard = tempfile::tempdir().unwrap();
+    let config = guard.path().join("marline.toml");
+    let text = "[daemon]\nstate_dir = '@/state'\nstop_timeout = '1s'\nlog.format = 'json'\n\
+                [source.lines]\ntype = 'generate'\nrate = '20000/s'\n\
+                [pipeline.main]\nfrom = ['lines']\nto = ['disk']\n\
+                [sink.disk]\ntype = 'file'\npath = '@/all.log'\n";
+    std::fs::write(&config, text.replace('@', guard.path().to_str().unwrap())).unwrap();
+    let log = guard.path().join("log");
+    let mut daemon = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -f 64; exec \"$0\" run --config \"$1\" 2>\"$2\"",
+        ])
+        .args([
+            env!("CARGO_BIN_EXE_marline").as_ref(),
+            config.as_path(),
+            log.as_path(),
+        ])
+        .spawn()
+        .unwrap();
+    let told = |text: &String| text.contains("file too large (set rotate.size");
+    let mut waits = 0;
+    while !std::fs::read_to_string(&log).is_ok_and(|text| told(&text)) && waits < 200 {
+        std::thread::sleep(Duration::from_millis(100));
+        waits += 1;
+        assert_eq!(
+            daemon.try_wait().unwrap(),
+            None,
+            "{:?}",
+            std::fs::read_to_string(&log)
+        );
+    }
+    let text = std::fs::read_to_string(&log).unwrap();
+    let alive = daemon.try_wait().unwrap().is_none();
+    let _ = daemon.kill();
+    let _ = daemon.wait();
+    assert!(told(&text) && alive, "{text}");
+}
+
+/// F-128: one sink's disk is full; a pipeline to another sink of the same reactor goes on.
+#[test]
+fn f_128_a_full_disk_under_one_sink_leaves_the_others_alone() {
+    let mut world = World::file("path = '@/all.log'\nencode = 'raw'");
+    world.gate.set().fails = Some(("all.log", Errno::NOSPC.raw_os_error()));
+    world.send_lines(&["one"]);
+    world.until("the disk is full", |world| world.port.trouble().is_some());
+    for _ in 0..100 {
+        world.send_beside(&["two", "three"]);
+    }
+    world.until("the others are delivered", |world| {
+        world.beside.ledger().delivered.get() == 200
+    });
+    assert_eq!((world.open.get(), world.delivered()), (1, 0));
+    world.gate.set().fails = None;
+    world.settle();
+    assert_eq!(world.read("all.log"), "one\n");
+}
+
+/// An error that stays. No spin, no growth, no loss until the stop; and the stop ends.
+#[test]
+fn an_error_for_ever_is_waited_out_without_spinning() {
     let mut world = World::file("path = '@/all.log'\nencode = 'raw'");
     world.gate.set().fails = Some(("all.log", Errno::IO.raw_os_error()));
     world.send_lines(&["one"]);
@@ -409,7 +477,7 @@ fn files_are_rotated_compressed_and_kept_while_lines_come() {
 /// Standard output, read in fits and starts: exact, and a reader that stands still is waited
 /// for without a thread.
 #[test]
-fn f_127_standard_output_is_written_at_the_pace_of_its_reader() {
+fn standard_output_is_written_at_the_pace_of_its_reader() {
     let mut world = World::new("stdout", "encode = 'raw'").unwrap();
     let lines: Vec<_> = (0..300).map(|number| format!("line {number}")).collect();
     for line in &lines {

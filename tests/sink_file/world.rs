@@ -36,6 +36,9 @@ pub struct World {
     pub sink: Box<dyn Sink>,
     pub port: Rc<Port>,
     pub intake: Intake,
+    /// A `discard` sink with a pipeline of its own.
+    pub beside: Rc<Port>,
+    beside_intake: Intake,
     pub capture: Capture,
     /// Batches handed over and not acknowledged.
     pub open: Rc<Cell<usize>>,
@@ -63,23 +66,20 @@ impl World {
         let reactor = Reactor::new(seams, Options::default()).unwrap();
         let handle = reactor.handle();
         let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-        let queue = Box::new(MemoryQueue::default());
-        let port = Port::new("out", 64 << 20, queue, Rc::clone(&scheduler));
-        let route = Route {
-            port: Rc::clone(&port),
-            condition: None,
-            required: true,
-        };
-        let pipeline = Pipeline::new("main", Vec::new(), vec![route], None);
-        let engine = Engine::new(Memory::new(256 << 20), scheduler, vec![Rc::clone(&port)]);
+        let (port, pipeline) = lane("out", &scheduler);
+        let (beside, beside_pipeline) = lane("beside", &scheduler);
+        let ports = vec![Rc::clone(&port), Rc::clone(&beside)];
+        let engine = Engine::new(Memory::new(256 << 20), scheduler, ports);
         let intake = engine
             .outlet("in", Stage::Delivered, vec![pipeline])
             .intake();
+        let outlet = engine.outlet("in2", Stage::Delivered, vec![beside_pipeline]);
         let gate = Gate::default();
         let mut resources = Resources::default();
         resources.lend(handle.clone());
         resources.lend::<Arc<dyn Storage>>(Arc::new(gate.clone()));
         sink.start(port.inlet(), &resources)?;
+        build("discard", "").start(beside.inlet(), &resources)?;
         Ok(World {
             guard,
             gate,
@@ -87,6 +87,8 @@ impl World {
             sink,
             port,
             intake,
+            beside,
+            beside_intake: outlet.intake(),
             capture,
             open: Rc::default(),
             failed: Rc::default(),
@@ -109,6 +111,12 @@ impl World {
     pub fn send_lines(&self, lines: &[&str]) {
         let events: Vec<_> = lines.iter().map(|line| (*line, &b""[..])).collect();
         self.send(&events);
+    }
+
+    /// Hands over one batch of plain lines to the other sink.
+    pub fn send_beside(&self, lines: &[&str]) {
+        let events: Vec<_> = lines.iter().map(|line| (*line, &b""[..])).collect();
+        drop(self.beside_intake.deliver(batch(&events)));
     }
 
     /// Lets the reactor run until it is so.
@@ -195,6 +203,18 @@ impl World {
             .filter(|record| record.event == event)
             .count()
     }
+}
+
+/// A sink's port and a pipeline that feeds it alone.
+fn lane(name: &str, scheduler: &Rc<dyn Scheduler>) -> (Rc<Port>, Rc<Pipeline>) {
+    let queue = Box::new(MemoryQueue::default());
+    let port = Port::new(name, 64 << 20, queue, Rc::clone(scheduler));
+    let route = Route {
+        port: Rc::clone(&port),
+        condition: None,
+        required: true,
+    };
+    (port, Pipeline::new(name, Vec::new(), vec![route], None))
 }
 
 fn build(kind: &str, text: &str) -> Box<dyn Sink> {

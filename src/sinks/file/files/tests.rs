@@ -407,7 +407,7 @@ fn no_more_files_are_open_than_allowed() {
 }
 
 #[test]
-fn f_042_a_failed_sync_takes_the_bytes_back_and_they_are_written_anew() {
+fn a_failed_sync_takes_the_bytes_back_and_they_are_written_anew() {
     let mut world = World::new(|settings| settings.syncs = true);
     world.write("one\n");
     world.faulty.plan().syncs.push_back(Errno::IO);
@@ -421,7 +421,7 @@ fn f_042_a_failed_sync_takes_the_bytes_back_and_they_are_written_anew() {
 
 /// The same with a piece of a line before it, at every byte.
 #[test]
-fn f_044_a_failed_sync_after_a_torn_line_is_exact_too() {
+fn a_failed_sync_after_a_torn_line_is_exact_too() {
     for cut in 1..10 {
         let mut world = World::new(|settings| settings.syncs = true);
         let faults = [Fault::Take(cut), Fault::Fail(Errno::NOSPC)];

@@ -11,6 +11,7 @@ mod event_batch;
 mod event_json;
 mod event_random;
 mod event_vrl;
+mod faults;
 mod listing;
 mod pipeline_delivery;
 mod protocol;

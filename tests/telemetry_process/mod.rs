@@ -1,9 +1,9 @@
-//! The log of the real daemon: when nobody reads it, when it cannot be written, and what a
-//! hostile peer can put into it.
+//! The log of the real daemon: when nobody reads it, when it cannot be written, and in each of
+//! its formats.
 //!
 //! These tests own the daemon's stderr, which is why they start it themselves.
 
-mod process;
+pub mod process;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -2,8 +2,8 @@
 //!
 //! A line of `docs/CONFORMANCE.md` or `docs/FAULTS.md` is a table row whose first cell is the
 //! number (`C-053`, `F-044`) and whose last is `test` or a reason that starts with `–`. A test
-//! of number 53 is a function named `c_053_…`; what only the compiler can show is a
-//! `compile_fail` doc-test with `C-053` in it.
+//! of number 53 is a function named `c_053_…` (or `c_051_c_053_…`); what only the compiler can
+//! show is a `compile_fail` doc-test with `C-053` in it.
 
 use super::source::Source;
 
@@ -76,7 +76,12 @@ fn cited(letter: char, sources: &[Source]) -> Vec<(u32, String)> {
     let prefix = format!("fn {}_", letter.to_ascii_lowercase());
     for source in sources {
         for (at, _) in source.code.match_indices(&prefix) {
-            found.extend(number(&source.code[at + prefix.len()..]).map(|n| (n, source.place(at))));
+            let name = &source.code[at + "fn ".len()..];
+            found.extend(
+                numbers(letter, name)
+                    .into_iter()
+                    .map(|n| (n, source.place(at))),
+            );
         }
         if source.comments.contains("compile_fail") {
             let cite = format!("{letter}-");
@@ -89,6 +94,19 @@ fn cited(letter: char, sources: &[Source]) -> Vec<(u32, String)> {
                 }
             }
         }
+    }
+    found
+}
+
+/// The numbers at the head of a test's name: `c_363_c_367_silence_closes` has two.
+fn numbers(letter: char, name: &str) -> Vec<u32> {
+    let prefix = format!("{}_", letter.to_ascii_lowercase());
+    let mut rest = name;
+    let mut found = Vec::new();
+    while let Some(number) = rest.strip_prefix(&prefix).and_then(number) {
+        found.push(number);
+        rest = rest[prefix.len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+        rest = rest.strip_prefix('_').unwrap_or(rest);
     }
     found
 }

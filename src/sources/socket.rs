@@ -22,8 +22,8 @@ use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRef
 use crate::time::Duration;
 use crate::transport::{
     Accept, Address, BindOptions, CloseReason, Connection, ConnectionId, ConnectionOptions,
-    DatagramOptions, DatagramSocket, Datagrams, Limits, ListenOptions, Listener, Network, Peer,
-    Protocol, Refusal,
+    DatagramOptions, DatagramSocket, Datagrams, Endpoint, Limits, ListenOptions, Listener, Network,
+    Peer, Protocol, Refusal,
 };
 
 use super::addresses::{self, LISTEN_KIND};
@@ -172,6 +172,7 @@ impl SocketSource {
             let accept = Rc::new(Door(Rc::clone(&running.shared)));
             for listener in network.listen(address, options, accept)? {
                 about.push(line(address, listener.local_address()));
+                about.extend(hint(listener.local_address()));
                 running.listeners.push(listener);
             }
         } else {
@@ -191,8 +192,18 @@ impl SocketSource {
 }
 
 /// Where a socket is really bound, as an address one can copy.
-fn line(address: &Address, local: &crate::transport::Endpoint) -> String {
+fn line(address: &Address, local: &Endpoint) -> String {
     format!("listening on {}://{local}", address.scheme())
+}
+
+/// How to see that it works, where one can see it from here.
+fn hint(local: &Endpoint) -> Option<String> {
+    let Endpoint::Ip(address) = local else {
+        return None;
+    };
+    let (ip, port) = (address.ip(), address.port());
+    let from_here = ip.is_loopback() || ip.is_unspecified();
+    from_here.then(|| format!("try it: logger -n {ip} -P {port} -T hello"))
 }
 
 impl Running {

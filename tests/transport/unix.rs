@@ -45,7 +45,7 @@ fn c_421_the_mode_is_exact_and_the_path_goes_with_the_listener() {
 
 #[test]
 fn c_422_f_077_only_a_dead_owners_path_is_taken_over() {
-    let world = World::new();
+    let mut world = World::new();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.sock");
     // The owner lives.
@@ -61,7 +61,7 @@ fn c_422_f_077_only_a_dead_owners_path_is_taken_over() {
     assert!(path.exists());
     let listener = listen(&world, &path, 0o600).unwrap();
     UnixStream::connect(&path).unwrap();
-    let _stopped = listener.stop();
+    world.wait("the stop", listener.stop()).unwrap();
     // Something else is there, and stays.
     std::fs::write(&path, "precious").unwrap();
     let error = listen(&world, &path, 0o600).unwrap_err();

@@ -103,6 +103,9 @@ impl Net for SysNet {
 
     fn accept(&self, listener: SocketId) -> io::Result<(SocketId, Endpoint)> {
         let (fd, from) = self.with(listener, accept_on)?;
+        // Had there been no descriptor to take it back with, there may be one again.
+        let reserve = self.reserve.take().or_else(|| open_reserve().ok());
+        self.reserve.set(reserve);
         Ok((self.insert(fd, None), from))
     }
 

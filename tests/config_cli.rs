@@ -261,6 +261,11 @@ fn usage_mistakes_exit_with_2_and_version_says_it() {
         (out, code),
         (format!("marline {}\n", env!("CARGO_PKG_VERSION")), Some(0))
     );
+    let (out, _, code) = marline(&["--version"]);
+    assert_eq!(
+        (out, code),
+        (format!("marline {}\n", env!("CARGO_PKG_VERSION")), Some(0))
+    );
     let (out, _, code) = marline(&["--help"]);
     assert!(code == Some(0) && out.contains("explain"), "{out}");
 }

@@ -149,7 +149,7 @@ fn option(name: &str, users: &[(&'static Descriptor, &'static Opt)]) -> String {
         if shown.iter().any(same) {
             continue;
         }
-        let of = users.iter().filter(|(_, other)| same(&other));
+        let of = users.iter().filter(|(_, other)| same(other));
         let of: Vec<_> = of
             .map(|(one, _)| format!("{} {}", one.role().word(), one.name))
             .collect();

@@ -86,10 +86,17 @@ pub struct Unsure {
     pub to_the_end: bool,
 }
 
+/// Most findings that are kept and shown: a file of another kind than ours has no end of them.
+const FINDINGS_MAX: usize = 1000;
+
 /// All that was found, in the order of finding.
 #[derive(Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
+    /// Errors beyond [`FINDINGS_MAX`].
+    more: usize,
+    /// Where a finding goes that is not kept.
+    spare: Option<Finding>,
 }
 
 impl Findings {
@@ -115,19 +122,28 @@ impl Findings {
 
     fn add(&mut self, severity: Severity, place: Option<Place>, message: String) -> &mut Finding {
         let (help, also) = (None, None);
-        self.list.push(Finding {
+        let finding = Finding {
             severity,
             place,
             message,
             help,
             also,
             may_follow: false,
-        });
+        };
+        if self.list.len() == FINDINGS_MAX {
+            self.more += usize::from(severity == Severity::Error);
+            return self.spare.insert(finding);
+        }
+        self.list.push(finding);
         self.list.last_mut().expect("it was pushed a line above")
     }
 
     /// The number of errors.
     pub fn errors(&self) -> usize {
+        self.more + self.shown_errors()
+    }
+
+    fn shown_errors(&self) -> usize {
         self.list
             .iter()
             .filter(|finding| finding.severity == Severity::Error)
@@ -173,9 +189,12 @@ impl Findings {
             render(finding, files, &mut out);
             out.push('\n');
         }
+        if self.more > 0 {
+            let _ = writeln!(out, "{} more mistakes are not shown\n", self.more);
+        }
         let count = |severity| self.list.iter().filter(|f| f.severity == severity).count();
         let counts = [
-            (count(Severity::Error), "mistake"),
+            (self.errors(), "mistake"),
             (count(Severity::Warning), "warning"),
         ];
         let counts: Vec<_> = counts
@@ -408,6 +427,20 @@ mod tests {
         let wrong = width(&lines[3][..lines[3].find('W').unwrap()]);
         assert_eq!(caret, wrong, "{report}");
         assert!(lines[4].ends_with("^^^^^ do better"), "{report}");
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_shown() {
+        let mut files = Files::default();
+        files.add(File::new(Path::new("x.toml"), b"a = 1".to_vec()));
+        let mut findings = Findings::default();
+        for _ in 0..FINDINGS_MAX + 5 {
+            findings.error(Place::default(), "wrong").help("do better");
+        }
+        let report = findings.render(&files);
+        assert_eq!(report.matches("error: wrong").count(), FINDINGS_MAX);
+        let tail = "\n5 more mistakes are not shown\n\n1005 mistakes\n";
+        assert!(report.ends_with(tail), "{}", &report[report.len() - 200..]);
     }
 
     #[test]

@@ -24,11 +24,7 @@ pub const DEFAULT_PATHS: &[&str] = &["/etc/marline/marline.toml", "config/marlin
 
 /// Many sockets watched at once, fetched, transformed, forwarded.
 #[derive(Parser, Debug)]
-#[command(
-    name = "marline",
-    disable_version_flag = true,
-    subcommand_required = true
-)]
+#[command(name = "marline", version, subcommand_required = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

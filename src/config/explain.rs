@@ -90,6 +90,9 @@ fn component(one: &'static Descriptor) -> String {
             describe(opt, "  ", &mut out);
         }
     }
+    if one.role() == Role::Step {
+        out.push_str("\nbeside it: if = 'CONDITION', for only some of the events\n");
+    }
     let _ = writeln!(out, "\nexample:");
     for line in one.example.trim().lines() {
         let _ = writeln!(out, "{}", format!("  {line}").trim_end());

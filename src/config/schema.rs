@@ -66,7 +66,7 @@ fn step(one: &'static Descriptor) -> Json {
     json!({
         "type": "object",
         "description": one.summary,
-        "properties": { one.name: value },
+        "properties": { one.name: value, "if": { "type": "string" } },
         "required": [one.name],
         "additionalProperties": false,
     })

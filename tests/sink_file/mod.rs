@@ -1,5 +1,7 @@
 //! The file sink on real files: what its paths may be, full and failing disks, rotation,
 //! reopening, stopping. And the sinks beside it: standard output and nowhere.
+//!
+//! Everything is real but the errors and delays that `gate` puts in front of the file system.
 
 mod gate;
 mod world;

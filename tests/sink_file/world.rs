@@ -1,4 +1,6 @@
 //! One sink behind a real reactor, a real pipeline and real threads, in a directory of its own.
+//!
+//! After every turn the sink's ledger must balance and nothing may have been left unresolved.
 
 use std::cell::Cell;
 use std::path::PathBuf;

@@ -42,7 +42,8 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         .default("\"lines\""),
     ],
     shared: &[shared_options::DIALLING],
-    example: "[sink.collector]\ntype    = \"socket\"\naddress = \"tcp://collector.example.net:6514\"\n",
+    example: "[sink.collector]\ntype    = \"socket\"\n\
+              address = \"tcp://collector.example.net:6514\"\n",
     build: Build::Sink(build),
 };
 

@@ -1,4 +1,7 @@
 //! Options that hold addresses: their kinds and their check. Not a component.
+//!
+//! What passes here can be listened on or dialled as far as its text goes; whether it can
+//! really be had is known at the start.
 
 use crate::pipeline::descriptor::Kind;
 use crate::pipeline::options::Mistake;

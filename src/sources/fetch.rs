@@ -192,7 +192,8 @@ impl Target {
         if !matches!(*self.state.borrow(), State::Idle) {
             self.skipped.set(self.skipped.get() + 1);
             let (component, address) = (&self.component, &self.address);
-            tracing::warn!(event = "fetch_skipped", component, %address, skipped = self.skipped.get(),
+            let skipped = self.skipped.get();
+            tracing::warn!(event = "fetch_skipped", component, %address, skipped,
                 "{address} has not finished; this round is skipped there");
             return;
         }

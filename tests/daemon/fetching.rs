@@ -1,5 +1,7 @@
 //! The job of the poetry clients: several slow servers at once, one dying half way, one never
 //! answering.
+//!
+//! The servers are threads of the test; their pace is what a real slow server would have.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,7 @@
-//! The real binary with real clients: started from a file, spoken to over sockets, stopped by
-//! signals, and held to both ledgers at the end of every test.
+//! The real binary with real clients.
+//!
+//! Each test starts it from a file, speaks to it over sockets, stops it by a signal, and holds
+//! it to both ledgers at the end.
 
 mod fetching;
 mod harness;

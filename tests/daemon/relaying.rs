@@ -1,4 +1,6 @@
 //! In on every transport, out to a collector.
+//!
+//! What comes out is compared with what went in, line by line, and the books with both.
 
 use std::io::Write;
 use std::net::UdpSocket;

@@ -1,4 +1,6 @@
 //! Stopping: under load, with a dead sink, hurried, and what systemd is told.
+//!
+//! No test here depends on how fast the machine is; limits are far above what is needed.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -12,6 +12,7 @@ mod event_json;
 mod event_random;
 mod event_vrl;
 mod faults;
+mod http;
 mod listing;
 mod pipeline_delivery;
 mod protocol;

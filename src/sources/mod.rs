@@ -8,6 +8,7 @@ mod datagrams;
 mod fetch;
 mod framed;
 mod generate;
+mod http;
 mod socket;
 
 use crate::pipeline::descriptor::Descriptor;
@@ -16,5 +17,6 @@ use crate::pipeline::descriptor::Descriptor;
 pub const ALL: &[&Descriptor] = &[
     &socket::DESCRIPTOR,
     &fetch::DESCRIPTOR,
+    &http::DESCRIPTOR,
     &generate::DESCRIPTOR,
 ];

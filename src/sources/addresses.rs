@@ -10,11 +10,20 @@ use crate::transport::Address;
 /// `listen = [...]`.
 pub const LISTEN_KIND: Kind = Kind::List(&Kind::Text(Some(check_listen)));
 
+/// `listen = [...]` of what speaks streams only.
+pub const LISTEN_STREAM_KIND: Kind = Kind::List(&Kind::Text(Some(check_listen_stream)));
+
 /// `addresses = [...]` that are dialled.
 pub const DIAL_STREAM_KIND: Kind = Kind::List(&Kind::Text(Some(check_dial_stream)));
 
 fn check_listen(text: &str) -> Result<(), Mistake> {
     parse(text).and_then(|address| no_tls_yet(&address))
+}
+
+fn check_listen_stream(text: &str) -> Result<(), Mistake> {
+    let address = parse(text)?;
+    no_tls_yet(&address)?;
+    only_streams(&address)
 }
 
 fn check_dial_stream(text: &str) -> Result<(), Mistake> {

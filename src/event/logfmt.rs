@@ -54,14 +54,24 @@ fn write_pair(key: &[u8], slot: &Slot, batch: &Batch, start: usize, out: &mut Ve
     write_key(key, start, out);
     match slot {
         Slot::Text(span) => write_value(span.of(&batch.bytes), out),
-        other => {
-            let mut plain = Vec::new();
-            if write_plain_slot(other, &batch.bytes, &mut plain) {
-                write_value(&plain, out);
-            } else {
-                out.extend_from_slice(b"null");
+        Slot::Json(span) => match span.of(&batch.bytes) {
+            [b'"', inner @ .., b'"'] if memchr::memchr(b'\\', inner).is_none() => {
+                write_value(inner, out);
             }
-        }
+            [b'"' | b'{' | b'[', ..] => write_unescaped(slot, batch, out),
+            scalar => out.extend_from_slice(scalar),
+        },
+        _ => write_unescaped(slot, batch, out),
+    }
+}
+
+/// A value that is no range of the batch as it stands.
+fn write_unescaped(slot: &Slot, batch: &Batch, out: &mut Vec<u8>) {
+    let mut plain = Vec::new();
+    if write_plain_slot(slot, &batch.bytes, &mut plain) {
+        write_value(&plain, out);
+    } else {
+        out.extend_from_slice(b"null");
     }
 }
 
@@ -71,6 +81,11 @@ fn write_key(key: &[u8], start: usize, out: &mut Vec<u8>) {
     }
     if key.is_empty() {
         out.push(b'_');
+    }
+    if key.iter().copied().all(is_plain) && key.is_ascii() {
+        out.extend_from_slice(key);
+        out.push(b'=');
+        return;
     }
     for chunk in key.utf8_chunks() {
         let clean = chunk

@@ -11,6 +11,9 @@ use crate::event::{Field, Key, Slot};
 /// Fields up to which the list is searched.
 const SEARCHED_MAX: usize = 64;
 
+/// Fields for which there is room beyond those found.
+const SPARE: usize = 2;
+
 /// A list of fields in the making.
 #[derive(Debug)]
 pub(in crate::steps) struct List<'a> {
@@ -33,9 +36,10 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Makes room for so many fields.
+    /// Makes room for so many fields, and for a few that later steps set: growing a list costs
+    /// as much as parsing it.
     pub fn reserve(&mut self, fields: usize) {
-        self.fields.reserve_exact(fields);
+        self.fields.reserve_exact(fields + SPARE);
     }
 
     /// Adds a field, or gives the one of that name a new value.

@@ -108,7 +108,6 @@ fn every_class_of_mistakes_has_its_files() {
         let _ = writeln!(counts, "{class}: {count}");
         assert!(count >= LEAST, "{class} has {count} files, not {LEAST}");
     }
-    println!("{counts}");
     let stale: Vec<_> = expected
         .iter()
         .filter(|name| !names(".toml").contains(name) && !is_made(name))

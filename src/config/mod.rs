@@ -19,6 +19,7 @@ mod cycles;
 mod daemon;
 mod document;
 mod glob;
+mod levels;
 mod literal;
 mod resolve;
 pub mod schema;

@@ -13,7 +13,8 @@ use super::resolve::{self, Given, Resolver};
 use super::suggest;
 use super::tree::{Data, Entry, Node};
 use super::{
-    Component, Config, Feed, Pipeline, Registry, Route, StepConfig, claims, cycles, warnings,
+    Component, Config, Feed, Pipeline, Registry, Route, StepConfig, claims, cycles, levels,
+    warnings,
 };
 use crate::pipeline::descriptor::{Descriptor, Kind, Opt, Role};
 use crate::pipeline::options::{Options, Place};
@@ -52,6 +53,7 @@ pub fn resolve(
     claims::check(&resolver.claims, &mut resolver.findings);
     names.ambiguous(resolver);
     cycles::check(document, resolver);
+    levels::check(document, resolver);
     names.something_to_do(resolver);
     if resolver.findings.errors() > 0 {
         return None;

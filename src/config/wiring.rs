@@ -51,7 +51,7 @@ pub fn resolve(
         .map(|entry| names.pipeline(entry, resolver))
         .collect();
     claims::check(&resolver.claims, &mut resolver.findings);
-    names.ambiguous(resolver);
+
     cycles::check(document, resolver);
     levels::check(document, resolver);
     names.something_to_do(resolver);
@@ -239,12 +239,23 @@ impl Names<'_> {
         place: Place,
         resolver: &mut Resolver<'_>,
     ) -> Option<Feed> {
-        let is = |entries: &[Entry]| entries.iter().any(|entry| entry.key == name);
-        if is(&self.document.sources) {
-            return Some(Feed::Source(name.into()));
-        }
-        if is(&self.document.pipelines) {
-            return Some(Feed::Pipeline(name.into()));
+        let find = |entries: &'_ [Entry]| entries.iter().position(|entry| entry.key == name);
+        let source = find(&self.document.sources);
+        let pipeline = find(&self.document.pipelines);
+        match (source, pipeline) {
+            // A pipeline cannot mean itself.
+            (Some(_), Some(_)) if reader == name => return Some(Feed::Source(name.into())),
+            (Some(source), Some(_)) => {
+                let place = inside(place, resolver);
+                let message = format!("`{name}` is a source and a pipeline");
+                let finding = resolver.findings.error(place, message);
+                finding.also(self.document.sources[source].key_place, "the source");
+                finding.help("give one of them another name");
+                return None;
+            }
+            (Some(_), None) => return Some(Feed::Source(name.into())),
+            (None, Some(_)) => return Some(Feed::Pipeline(name.into())),
+            (None, None) => {}
         }
         if self.document.lost(&["source", "pipeline"]) {
             return None;
@@ -310,7 +321,11 @@ impl Names<'_> {
 
     /// Whether another pipeline names it in its `from`.
     fn is_read(&self, name: &str) -> bool {
-        let readers = self.document.pipelines.iter();
+        let readers = self
+            .document
+            .pipelines
+            .iter()
+            .filter(|reader| reader.key != name);
         readers
             .flat_map(cycles::feeds_of)
             .any(|(feed, _)| feed == name)
@@ -451,24 +466,6 @@ impl Names<'_> {
             Err(mistake) => {
                 resolver.mistake(entry.node.place, &mistake);
                 None
-            }
-        }
-    }
-
-    /// A name that is a source and a pipeline could mean either in `from`.
-    fn ambiguous(&self, resolver: &mut Resolver<'_>) {
-        for pipeline in &self.document.pipelines {
-            let source = self
-                .document
-                .sources
-                .iter()
-                .find(|source| source.key == pipeline.key);
-            if let Some(source) = source {
-                let message = format!("`{}` is a source and a pipeline", pipeline.key);
-                let finding = resolver.findings.error(pipeline.key_place, message);
-                finding
-                    .also(source.key_place, "the source")
-                    .help("give one of them another name");
             }
         }
     }

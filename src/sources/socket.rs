@@ -21,9 +21,9 @@ use crate::protocol::{End, Framing};
 use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRefused};
 use crate::time::Duration;
 use crate::transport::{
-    Accept, Address, BindOptions, CloseReason, Connection, ConnectionId, ConnectionOptions,
-    DatagramOptions, DatagramSocket, Datagrams, Endpoint, Limits, ListenOptions, Listener, Network,
-    Peer, Protocol, Refusal,
+    Accept, Address, BindOptions, Carries, CloseReason, Connection, ConnectionId,
+    ConnectionOptions, DatagramOptions, DatagramSocket, Datagrams, Endpoint, Limits, ListenOptions,
+    Listener, Network, Peer, Protocol, Refusal,
 };
 
 use super::addresses::{self, LISTEN_KIND};
@@ -163,7 +163,21 @@ impl SocketSource {
         running: &mut Running,
     ) -> Result<Vec<String>, Failure> {
         let mut about = Vec::new();
-        if address.is_datagram() != Some(true) {
+        let of_kind = |what| match address {
+            Address::Systemd(name) => network.has_inherited(name, what),
+            _ => (address.is_datagram() == Some(true)) == (what == Carries::Datagrams),
+        };
+        if of_kind(Carries::Datagrams) {
+            let options = DatagramOptions::default();
+            let shared = Rc::clone(&running.shared.input);
+            let inputs = || DatagramInput::new(&shared) as Box<dyn Datagrams>;
+            for socket in network.bind_datagrams(address, &options, inputs)? {
+                about.push(line(address, socket.local_address()));
+                running.datagrams.push(socket);
+            }
+        }
+        // An inherited name that nobody handed over is refused here, with what there is.
+        if of_kind(Carries::Streams) || about.is_empty() {
             let options = ListenOptions {
                 bind: BindOptions::default(),
                 connection: self.connection.clone(),
@@ -174,17 +188,6 @@ impl SocketSource {
                 about.push(line(address, listener.local_address()));
                 about.extend(hint(listener.local_address()));
                 running.listeners.push(listener);
-            }
-        } else {
-            let options = DatagramOptions {
-                bind: BindOptions::default(),
-                ..Default::default()
-            };
-            let shared = Rc::clone(&running.shared.input);
-            let inputs = || DatagramInput::new(&shared) as Box<dyn Datagrams>;
-            for socket in network.bind_datagrams(address, &options, inputs)? {
-                about.push(line(address, socket.local_address()));
-                running.datagrams.push(socket);
             }
         }
         Ok(about)

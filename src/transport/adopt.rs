@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
+use rustix::net::{SocketType, sockopt};
 
 /// Sockets handed over and not taken yet.
 #[derive(Debug, Default)]
@@ -57,12 +58,20 @@ impl Inherited {
         }
     }
 
-    /// All sockets of that name, in their order.
-    pub(super) fn take(&mut self, name: &str) -> Vec<OwnedFd> {
+    /// All sockets of that name that carry `what`, in their order. One socket unit may open
+    /// both kinds under one name.
+    pub(super) fn take(&mut self, name: &str, what: Carries) -> Vec<OwnedFd> {
         let all = std::mem::take(&mut self.sockets);
-        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(of, _)| of == name);
+        let wanted = |(of, socket): &(String, OwnedFd)| of == name && carries(socket) == what;
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(wanted);
         self.sockets = left;
         taken.into_iter().map(|(_, socket)| socket).collect()
+    }
+
+    /// Whether a socket of that name carries `what`.
+    pub(super) fn has(&self, name: &str, what: Carries) -> bool {
+        let mut of_name = self.sockets.iter().filter(|(of, _)| of == name);
+        of_name.any(|(_, socket)| carries(socket) == what)
     }
 
     /// The names there are, each once.
@@ -71,6 +80,23 @@ impl Inherited {
         names.sort();
         names.dedup();
         names
+    }
+}
+
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// It listens for byte streams.
+    Streams,
+    /// It receives datagrams.
+    Datagrams,
+}
+
+/// A socket that does not say what it is counts as a listener, which then refuses it.
+fn carries(socket: &OwnedFd) -> Carries {
+    match sockopt::socket_type(socket) {
+        Ok(SocketType::DGRAM) => Carries::Datagrams,
+        _ => Carries::Streams,
     }
 }
 
@@ -121,10 +147,10 @@ mod tests {
         let named = [("a", socket()), ("b", socket()), ("a", socket())];
         let mut all = Inherited::of(named.map(|(name, socket)| (name.to_string(), socket)));
         assert_eq!(all.names(), ["a", "b"]);
-        assert_eq!(all.take("a").len(), 2);
-        assert_eq!(
-            (all.take("a").len(), all.names()),
-            (0, vec!["b".to_string()])
-        );
+        assert!(all.has("a", Carries::Datagrams) && !all.has("a", Carries::Streams));
+        assert_eq!(all.take("a", Carries::Streams).len(), 0);
+        assert_eq!(all.take("a", Carries::Datagrams).len(), 2);
+        assert_eq!(all.take("a", Carries::Datagrams).len(), 0);
+        assert_eq!(all.names(), ["b"]);
     }
 }

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::address::Address;
+use super::adopt::Carries;
 use super::chunk::CHUNK_BYTES;
 use super::connection::{CloseReason, Peer};
 use super::listener::{self, ListenError};
@@ -183,7 +184,7 @@ fn open(network: &Network, address: &Address, options: &BindOptions) -> io::Resu
 }
 
 fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
-    let sockets = network.take_inherited(name)?;
+    let sockets = network.take_inherited(name, Carries::Datagrams)?;
     if sockets.is_empty() {
         return Err(listener::nothing_inherited(network, name));
     }

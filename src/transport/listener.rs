@@ -16,6 +16,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::address::Address;
+use super::adopt::Carries;
 use super::connection::{ConnectionOptions, Peer, Protocol};
 use super::limits::{CONNECTIONS_MAX, Limits, Permit, Refusal};
 use super::net::{BindOptions, Endpoint, SocketId, SocketKind};
@@ -248,7 +249,7 @@ pub(super) fn endpoints(address: &Address) -> io::Result<Vec<Endpoint>> {
 }
 
 fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
-    let sockets = network.take_inherited(name)?;
+    let sockets = network.take_inherited(name, Carries::Streams)?;
     let listens = |kind| matches!(kind, SocketKind::TcpListener | SocketKind::UnixListener);
     if sockets.is_empty() {
         return Err(nothing_inherited(network, name));

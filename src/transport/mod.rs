@@ -33,7 +33,7 @@ pub mod sys;
 mod unix;
 
 pub use address::{Address, AddressError};
-pub use adopt::Inherited;
+pub use adopt::{Carries, Inherited};
 pub use backoff::{Backoff, BackoffOptions};
 pub use chunk::{CHUNK_BYTES, ChunkPool, Meter};
 pub use client::{Client, ClientOptions, Dialler};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::address::Address;
-use super::adopt::Inherited;
+use super::adopt::{Carries, Inherited};
 use super::chunk::{ChunkPool, Meter};
 use super::client::{Client, ClientOptions, Dialler};
 use super::connection::{Connection, ConnectionId, Protocol};
@@ -133,12 +133,19 @@ impl Network {
         &*self.inner.net
     }
 
-    /// Takes the sockets that were handed over under `name`; a second caller finds none.
+    /// Whether a socket that carries `what` was handed over under `name` and not taken yet.
+    pub fn has_inherited(&self, name: &str, what: Carries) -> bool {
+        self.inner.inherited.borrow().has(name, what)
+    }
+
+    /// Takes the sockets of one kind that were handed over under `name`; a second caller finds
+    /// none.
     pub(super) fn take_inherited(
         &self,
         name: &str,
+        what: Carries,
     ) -> io::Result<Vec<(SocketId, super::SocketKind)>> {
-        let sockets = self.inner.inherited.borrow_mut().take(name);
+        let sockets = self.inner.inherited.borrow_mut().take(name, what);
         sockets
             .into_iter()
             .map(|socket| self.net().adopt(socket))

@@ -21,7 +21,7 @@ use super::adopt::Carries;
 use super::chunk::CHUNK_BYTES;
 use super::connection::{CloseReason, Peer};
 use super::listener::{self, ListenError};
-use super::net::{BindOptions, Endpoint, Received, SocketId, SocketKind};
+use super::net::{BindOptions, Endpoint, Received, SocketId};
 use super::network::Network;
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Handle, Handler, Progress, Token};
@@ -187,12 +187,6 @@ fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
     let sockets = network.take_inherited(name, Carries::Datagrams)?;
     if sockets.is_empty() {
         return Err(listener::nothing_inherited(network, name));
-    }
-    let datagrams = |kind| matches!(kind, SocketKind::Udp | SocketKind::UnixDatagram);
-    if !sockets.iter().all(|(_, kind)| datagrams(*kind)) {
-        sockets.iter().for_each(|(id, _)| network.net().close(*id));
-        let text = "the inherited socket carries a byte stream";
-        return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
     Ok(sockets.into_iter().map(|(id, _)| id).collect())
 }

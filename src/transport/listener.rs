@@ -19,7 +19,7 @@ use super::address::Address;
 use super::adopt::Carries;
 use super::connection::{ConnectionOptions, Peer, Protocol};
 use super::limits::{CONNECTIONS_MAX, Limits, Permit, Refusal};
-use super::net::{BindOptions, Endpoint, SocketId, SocketKind};
+use super::net::{BindOptions, Endpoint, SocketId};
 use super::network::Network;
 use super::stream::{self, Stream, StreamParts};
 use super::unix;
@@ -250,21 +250,22 @@ pub(super) fn endpoints(address: &Address) -> io::Result<Vec<Endpoint>> {
 
 fn inherited(network: &Network, name: &str) -> io::Result<Vec<SocketId>> {
     let sockets = network.take_inherited(name, Carries::Streams)?;
-    let listens = |kind| matches!(kind, SocketKind::TcpListener | SocketKind::UnixListener);
     if sockets.is_empty() {
         return Err(nothing_inherited(network, name));
-    }
-    if !sockets.iter().all(|(_, kind)| listens(*kind)) {
-        sockets
-            .iter()
-            .for_each(|(socket, _)| network.net().close(*socket));
-        let text = "the inherited socket carries datagrams";
-        return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
     Ok(sockets.into_iter().map(|(socket, _)| socket).collect())
 }
 
 pub(super) fn nothing_inherited(network: &Network, name: &str) -> io::Error {
+    for (what, text) in [
+        (Carries::Datagrams, "carries datagrams"),
+        (Carries::Streams, "carries a byte stream"),
+    ] {
+        if network.has_inherited(name, what) {
+            let text = format!("the inherited socket `{name}` {text}");
+            return io::Error::new(ErrorKind::InvalidInput, text);
+        }
+    }
     let there = network.unit_sockets().join(", ");
     let text = if there.is_empty() {
         format!("systemd handed over no socket named `{name}`, nor any other")

@@ -1,9 +1,9 @@
 //! The simulated poller: readiness of simulated sockets, and sleep that moves the clock.
 //!
 //! [`SimIo`] is where the simulated network says what became ready; it holds the edges until the
-//! poller reports them. A direction is reported once until it is re-armed, like everywhere.
-//! Where nothing is ready, a wait moves the clock by its timeout; without a timeout it blocks
-//! until another thread wakes it.
+//! poller reports them, and what will happen in the world meanwhile. A direction is reported
+//! once until it is re-armed, like everywhere. Where nothing is ready, a wait moves the clock
+//! from event to event, up to its timeout; without both it blocks until another thread wakes it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,12 +12,21 @@ use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::agenda::Agenda;
 use super::clock::VirtualClock;
 use crate::reactor::{Direction, Pollable, Poller, Readiness, Token, Wake};
+use crate::time::{Clock, Instant};
 
-/// The readiness of all simulated sockets; clones are the same registry.
+/// The readiness of all simulated sockets, and what is going to happen to them; clones are the
+/// same registry.
 #[derive(Clone, Default)]
-pub struct SimIo(Rc<RefCell<Registry>>);
+pub struct SimIo(Rc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    registry: RefCell<Registry>,
+    agenda: Agenda,
+}
 
 #[derive(Default)]
 struct Registry {
@@ -52,7 +61,7 @@ impl SimIo {
 
     /// A new socket's id.
     pub fn open(&self) -> u64 {
-        let mut registry = self.0.borrow_mut();
+        let mut registry = self.0.registry.borrow_mut();
         let id = registry.next_id;
         registry.next_id += 1;
         registry.sockets.insert(id, Socket::default());
@@ -61,7 +70,7 @@ impl SimIo {
 
     /// Forgets a socket.
     pub fn close(&self, id: u64) {
-        let mut registry = self.0.borrow_mut();
+        let mut registry = self.0.registry.borrow_mut();
         let socket = registry.sockets.remove(&id);
         if let Some(token) = socket.and_then(|socket| socket.token) {
             registry.ids.remove(&token);
@@ -91,13 +100,39 @@ impl SimIo {
 
     /// Whether the next wait has something to report.
     pub fn is_ready(&self) -> bool {
-        let registry = self.0.borrow();
+        let registry = self.0.registry.borrow();
         let mut queued = registry.queue.iter();
         queued.any(|id| registry.sockets.get(id).is_some_and(Socket::has_news))
     }
 
+    /// Plans something that happens in the world outside of the reactor, at `at` or, where that
+    /// has passed, during the next wait. It may plan more, but not for ever more at one instant.
+    pub fn plan(&self, at: Instant, event: impl FnOnce() + 'static) {
+        self.0.agenda.plan(at, Box::new(event));
+    }
+
+    /// Lets everything happen that is due until `until`, and moves the clock there: for worlds
+    /// without a reactor.
+    pub fn pass(&self, clock: &VirtualClock, until: Instant) {
+        while let Some(at) = self.0.agenda.next_at().filter(|at| *at <= until) {
+            clock.move_by(at.since(clock.now()));
+            self.0.agenda.run_due(at.max(clock.now()));
+        }
+        clock.move_by(until.since(clock.now()));
+    }
+
+    /// How many planned things have happened.
+    pub fn happened(&self) -> u64 {
+        self.0.agenda.happened()
+    }
+
+    /// Nothing more happens: what was planned is forgotten, which lets go of what it holds.
+    pub fn end(&self) {
+        self.0.agenda.clear();
+    }
+
     fn change(&self, id: u64, change: impl FnOnce(&mut Socket)) {
-        let mut registry = self.0.borrow_mut();
+        let mut registry = self.0.registry.borrow_mut();
         let Registry { sockets, queue, .. } = &mut *registry;
         if let Some(socket) = sockets.get_mut(&id) {
             change(socket);
@@ -110,7 +145,7 @@ impl SimIo {
 
     /// Reports what is new, each socket once.
     fn report(&self, events: &mut Vec<Readiness>) {
-        let mut registry = self.0.borrow_mut();
+        let mut registry = self.0.registry.borrow_mut();
         let Registry { sockets, queue, .. } = &mut *registry;
         for id in queue.drain(..) {
             if let Some(socket) = sockets.get_mut(&id) {
@@ -169,7 +204,7 @@ impl SimWake {
         std::mem::take(&mut self.lock())
     }
 
-    fn block(&self) {
+    fn block(&self) -> io::Result<()> {
         let mut woken = self.lock();
         while !std::mem::take(&mut *woken) {
             woken = self
@@ -177,6 +212,7 @@ impl SimWake {
                 .wait(woken)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        Ok(())
     }
 }
 
@@ -210,7 +246,7 @@ impl Poller for SimPoller {
                 "the simulated poller watches simulated sockets only",
             ));
         };
-        self.io.0.borrow_mut().ids.insert(token, id);
+        self.io.0.registry.borrow_mut().ids.insert(token, id);
         self.io.change(id, |socket| {
             socket.token = Some(token);
             socket.masked = Edges::default();
@@ -219,7 +255,7 @@ impl Poller for SimPoller {
     }
 
     fn rearm(&mut self, token: Token, direction: Direction) {
-        let id = self.io.0.borrow().ids.get(&token).copied();
+        let id = self.io.0.registry.borrow().ids.get(&token).copied();
         let Some(id) = id else {
             return;
         };
@@ -230,24 +266,29 @@ impl Poller for SimPoller {
     }
 
     fn deregister(&mut self, token: Token) {
-        let id = self.io.0.borrow_mut().ids.remove(&token);
+        let id = self.io.0.registry.borrow_mut().ids.remove(&token);
         if let Some(id) = id {
             self.io.change(id, |socket| socket.token = None);
         }
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Readiness>) -> io::Result<()> {
-        let woken = self.waker.take();
+        let agenda = &self.io.0.agenda;
+        let until = timeout.map(|timeout| self.clock.now() + timeout);
         let before = events.len();
-        self.io.report(events);
-        if woken || events.len() > before {
-            return Ok(());
+        loop {
+            let now = self.clock.now();
+            agenda.run_due(now);
+            self.io.report(events);
+            let is_over = until.is_some_and(|until| until <= now);
+            if self.waker.take() || events.len() > before || is_over {
+                return Ok(());
+            }
+            match agenda.next_at().into_iter().chain(until).min() {
+                Some(at) => self.clock.move_by(at.since(now)),
+                None => return self.waker.block(),
+            }
         }
-        match timeout {
-            Some(timeout) => self.clock.move_by(timeout),
-            None => self.waker.block(),
-        }
-        Ok(())
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

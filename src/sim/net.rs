@@ -1,0 +1,407 @@
+//! The network of the simulated world: [`Net`] in memory, on virtual time, with faults.
+//!
+//! Streams have latency, limited buffers at both ends, half-close, resets and back-pressure as
+//! TCP has them; `streams` and `link` say how. Datagrams may be lost, and overtake each other.
+//! Peers of the code under test are sockets of the same network, driven by events that were
+//! planned with [`SimIo::plan`]. Every draw comes from the seed, so a run repeats exactly.
+
+mod datagrams;
+mod link;
+mod lookup;
+mod streams;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use self::datagrams::Post;
+use self::link::{Link, News, Side};
+pub use self::lookup::SimLookup;
+use self::table::Table;
+use super::clock::VirtualClock;
+use super::faults::{Fault, FaultCounts, FaultPlan, Faults};
+use super::poller::SimIo;
+use super::random::Random;
+use crate::reactor::Pollable;
+use crate::time::{Clock, Duration, Instant};
+use crate::transport::{
+    BindOptions, Endpoint, Lookup, Net, Received, SocketId, SocketKind, SocketOption,
+};
+
+/// The simulated network; clones are the same network.
+#[derive(Clone)]
+pub struct SimNet(Rc<Inner>);
+
+struct Inner {
+    /// For events, which must not keep the network alive.
+    this: Weak<Inner>,
+    clock: VirtualClock,
+    io: SimIo,
+    faults: Rc<Faults>,
+    random: RefCell<Random>,
+    lookup: Arc<SimLookup>,
+    state: RefCell<State>,
+    observer: RefCell<Option<Rc<dyn Fn()>>>,
+    /// The last port that was given to a socket without one.
+    port: Cell<u16>,
+}
+
+#[derive(Default)]
+struct State {
+    sockets: Table<Socket>,
+    links: BTreeMap<u64, Link>,
+    links_made: u64,
+}
+
+struct Socket {
+    io: u64,
+    local: Endpoint,
+    kind: Kind,
+}
+
+enum Kind {
+    Listener(Backlog),
+    /// A dial without an answer, or with the answer that it failed.
+    Dialling(Option<ErrorKind>),
+    Stream(u64, Side),
+    Post(Post),
+}
+
+/// Who waits to be accepted.
+struct Backlog {
+    waiting: VecDeque<Waiting>,
+    connections_max: usize,
+}
+
+struct Waiting {
+    link: u64,
+    from: Endpoint,
+    ready_at: Instant,
+}
+
+impl SimNet {
+    /// A network without sockets, in which things go wrong by `plan`.
+    pub fn new(clock: VirtualClock, io: SimIo, plan: FaultPlan, mut random: Random) -> Self {
+        let lookup = SimLookup::new(random.fork(), plan.per_mille(Fault::LookupFailed));
+        SimNet(Rc::new_cyclic(|this| Inner {
+            this: this.clone(),
+            clock,
+            io,
+            faults: Rc::new(Faults::new(plan, random.fork())),
+            random: RefCell::new(random),
+            lookup: Arc::new(lookup),
+            state: RefCell::default(),
+            observer: RefCell::default(),
+            port: Cell::new(PORT_FIRST),
+        }))
+    }
+
+    /// The names that there are.
+    pub fn names(&self) -> &SimLookup {
+        &self.0.lookup
+    }
+
+    /// What decides about faults here; other parts of the same world share it.
+    pub fn faults(&self) -> Rc<Faults> {
+        Rc::clone(&self.0.faults)
+    }
+
+    /// How often each fault has happened, those of the look-ups too.
+    pub fn fault_counts(&self) -> FaultCounts {
+        let mut counts = self.0.faults.counts();
+        counts.note(Fault::LookupFailed, self.0.lookup.failed());
+        counts
+    }
+
+    /// From now on things go wrong by another plan.
+    pub fn plan_faults(&self, plan: FaultPlan) {
+        let lookups = plan.per_mille(Fault::LookupFailed);
+        self.0.lookup.set_fails_per_mille(lookups);
+        self.0.faults.plan(plan);
+    }
+
+    /// Calls `observer` whenever a socket is read from or written to, by whomever.
+    pub fn observe(&self, observer: impl Fn() + 'static) {
+        self.0.observer.replace(Some(Rc::new(observer)));
+    }
+
+    /// Sockets that are open.
+    pub fn open_sockets(&self) -> usize {
+        self.0.state.borrow_mut().sockets.iter().count()
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn observed(&self) {
+        let observer = self.observer.borrow().clone();
+        if let Some(observer) = observer {
+            observer();
+        }
+    }
+
+    /// Plans something `after` from now, if there is still a network then.
+    fn plan(&self, at: Instant, event: impl FnOnce(&Inner) + 'static) {
+        let this = self.this.clone();
+        self.io.plan(at, move || {
+            if let Some(net) = this.upgrade() {
+                event(&net);
+            }
+        });
+    }
+
+    /// How long something takes to arrive.
+    fn latency(&self) -> Duration {
+        let mut random = self.random.borrow_mut();
+        if self.faults.strike(Fault::Latency) {
+            return random.span(SPIKE_MIN, SPIKE_MAX);
+        }
+        random.span(LATENCY_MIN, LATENCY_MAX)
+    }
+
+    fn span(&self, low: Duration, high: Duration) -> Duration {
+        self.random.borrow_mut().span(low, high)
+    }
+
+    /// A part of `most`, at least 1, when the fault strikes.
+    fn part_of(&self, most: usize, fault: Fault) -> usize {
+        if most > 1 && self.faults.strike(fault) {
+            return self.random.borrow_mut().between(1, most - 1);
+        }
+        most
+    }
+
+    /// Now and then readiness is reported of a socket that has nothing.
+    fn cry_wolf(&self, io: u64) {
+        if self.faults.strike(Fault::FalseReady) {
+            let at = self.now() + self.span(LATENCY_MIN, LATENCY_MAX);
+            self.plan(at, move |net| {
+                net.io.set_readable(io);
+                net.io.set_writable(io);
+            });
+        }
+    }
+
+    fn tell(&self, io: Option<u64>, news: News) {
+        let Some(io) = io else { return };
+        if news.reset {
+            self.io.set_hangup(io);
+        }
+        if news.readable {
+            self.io.set_readable(io);
+        }
+        if news.writable {
+            self.io.set_writable(io);
+        }
+    }
+
+    fn insert(&self, local: Endpoint, kind: Kind) -> SocketId {
+        let io = self.io.open();
+        let mut state = self.state.borrow_mut();
+        state.sockets.insert(Socket { io, local, kind })
+    }
+
+    /// The own end of a socket that was not told one.
+    fn unbound(&self, peer: &Endpoint) -> Endpoint {
+        match peer {
+            Endpoint::Ip(peer) => {
+                let host = match peer.ip() {
+                    IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+                    IpAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+                };
+                Endpoint::Ip(SocketAddr::new(host, self.next_port()))
+            }
+            _ => Endpoint::Unnamed,
+        }
+    }
+
+    fn next_port(&self) -> u16 {
+        let next = self.port.get().checked_add(1).unwrap_or(PORT_FIRST);
+        self.port.set(next);
+        next
+    }
+
+    /// The endpoint to bind; `AddrInUse` where somebody of the same kind is there.
+    fn bindable(&self, at: &Endpoint, is_stream: bool) -> io::Result<Endpoint> {
+        let at = match at {
+            Endpoint::Ip(address) if address.port() == 0 => {
+                Endpoint::Ip(SocketAddr::new(address.ip(), self.next_port()))
+            }
+            Endpoint::Unnamed => return Err(ErrorKind::InvalidInput.into()),
+            other => other.clone(),
+        };
+        let mut state = self.state.borrow_mut();
+        let taken = state.sockets.iter().any(|socket| match socket.kind {
+            Kind::Listener(_) => is_stream && socket.local == at,
+            Kind::Post(_) => !is_stream && socket.local == at,
+            _ => false,
+        });
+        if taken {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        Ok(at)
+    }
+
+    fn close(&self, id: SocketId, in_order: bool) {
+        let Some(socket) = self.state.borrow_mut().sockets.remove(id) else {
+            return;
+        };
+        self.io.close(socket.io);
+        match socket.kind {
+            Kind::Listener(backlog) => backlog.waiting.iter().for_each(|it| self.cut(it.link)),
+            Kind::Stream(link, side) => self.leave(link, side, in_order),
+            Kind::Dialling(_) | Kind::Post(_) => {}
+        }
+    }
+}
+
+impl Net for SimNet {
+    fn listen(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId> {
+        let at = self.0.bindable(at, true)?;
+        let backlog = Backlog {
+            waiting: VecDeque::new(),
+            connections_max: options.backlog.clamp(1, 4096) as usize,
+        };
+        Ok(self.0.insert(at, Kind::Listener(backlog)))
+    }
+
+    fn accept(&self, listener: SocketId) -> io::Result<(SocketId, Endpoint)> {
+        self.0.observed();
+        self.0.accept(listener)
+    }
+
+    fn shed(&self, listener: SocketId) -> io::Result<bool> {
+        let waiting = self.0.take_waiting(listener)?;
+        if let Some(waiting) = &waiting {
+            self.0.cut(waiting.link);
+        }
+        Ok(waiting.is_some())
+    }
+
+    fn connect(&self, to: &Endpoint) -> io::Result<SocketId> {
+        self.0.connect(to)
+    }
+
+    fn connect_result(&self, socket: SocketId) -> io::Result<bool> {
+        match &mut self.0.state.borrow_mut().sockets.get(socket)?.kind {
+            Kind::Dialling(outcome) => match outcome.take() {
+                Some(error) => Err(error.into()),
+                None => Ok(false),
+            },
+            Kind::Stream(..) => Ok(true),
+            Kind::Listener(_) | Kind::Post(_) => Err(ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn read(&self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
+        self.0.observed();
+        self.0.read(socket, into)
+    }
+
+    fn writev(&self, socket: SocketId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.observed();
+        self.0.write(socket, slices)
+    }
+
+    fn shutdown_write(&self, socket: SocketId) -> io::Result<()> {
+        self.0.shut(socket)
+    }
+
+    fn take_error(&self, socket: SocketId) -> io::Result<()> {
+        self.0.take_error(socket)
+    }
+
+    fn outq(&self, socket: SocketId) -> io::Result<usize> {
+        self.0.with_link(socket, |link, side| Ok(link.outq(side)))
+    }
+
+    fn bind(&self, at: &Endpoint, _options: &BindOptions) -> io::Result<SocketId> {
+        let at = self.0.bindable(at, false)?;
+        Ok(self.0.insert(at, Kind::Post(Post::new(None))))
+    }
+
+    fn dial(&self, to: &Endpoint) -> io::Result<SocketId> {
+        let local = self.0.unbound(to);
+        Ok(self
+            .0
+            .insert(local, Kind::Post(Post::new(Some(to.clone())))))
+    }
+
+    fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received> {
+        self.0.observed();
+        self.0.recv(socket, into)
+    }
+
+    fn send(&self, socket: SocketId, payload: &[u8], to: Option<&Endpoint>) -> io::Result<()> {
+        self.0.observed();
+        self.0.send(socket, payload, to)
+    }
+
+    fn set(&self, socket: SocketId, _option: SocketOption) -> io::Result<()> {
+        self.0.state.borrow_mut().sockets.get(socket).map(drop)
+    }
+
+    fn local(&self, socket: SocketId) -> io::Result<Endpoint> {
+        let mut state = self.0.state.borrow_mut();
+        state.sockets.get(socket).map(|socket| socket.local.clone())
+    }
+
+    fn close(&self, socket: SocketId) {
+        self.0.close(socket, true);
+    }
+
+    fn abort(&self, socket: SocketId) {
+        self.0.close(socket, false);
+    }
+
+    fn pollable(&self, socket: SocketId) -> io::Result<Pollable> {
+        let mut state = self.0.state.borrow_mut();
+        state
+            .sockets
+            .get(socket)
+            .map(|socket| Pollable::Sim(socket.io))
+    }
+
+    fn adopt(&self, _descriptor: OwnedFd) -> io::Result<(SocketId, SocketKind)> {
+        Err(io::Error::new(
+            ErrorKind::Unsupported,
+            "a descriptor of the machine has no place in the simulated network",
+        ))
+    }
+
+    fn lookup(&self) -> Arc<dyn Lookup> {
+        Arc::clone(&self.0.lookup) as Arc<dyn Lookup>
+    }
+}
+
+/// Whether a socket bound at `bound` is meant by `to`.
+fn is_meant(bound: &Endpoint, to: &Endpoint) -> bool {
+    let any = |ip: IpAddr| ip == IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    match (bound, to) {
+        (Endpoint::Ip(bound), Endpoint::Ip(to)) => {
+            bound.port() == to.port() && (bound.ip() == to.ip() || any(bound.ip()))
+        }
+        _ => bound == to,
+    }
+}
+
+/// Ports above are given to sockets that ask for none.
+const PORT_FIRST: u16 = 40_000;
+
+/// How long something is on its way.
+const LATENCY_MIN: Duration = Duration::from_micros(20);
+const LATENCY_MAX: Duration = Duration::from_millis(4);
+
+/// The same with [`Fault::Latency`].
+const SPIKE_MIN: Duration = Duration::from_millis(50);
+const SPIKE_MAX: Duration = Duration::from_secs(3);

@@ -374,6 +374,39 @@ fn every_file_is_compiled() {
 }
 
 #[test]
+fn conformance_lines_have_proofs() {
+    let plant = [
+        Source::new(
+            "tests/a.rs",
+            "#[test] fn c_001_a() {} #[test] fn c_003_c_009_b() {}",
+        ),
+        Source::new(
+            "src/b.rs",
+            "/// C-004: does not compile.\n/// ```compile_fail\nfn c() {}",
+        ),
+    ];
+    let document = "| C-001 | = | A. | test |\n| C-002 | = | B. | test |\n\
+                    | C-003 | = | C. | – for a reason |\n| C-004 | = | D. | test |\n\
+                    | C-005 | = | E. | later |\n";
+    let found = documents::proofs('C', "A.md", document, &plant);
+    assert_eq!(found.len(), 3, "{found:?}");
+
+    let document = read("docs/CONFORMANCE.md");
+    report(documents::proofs(
+        'C',
+        "docs/CONFORMANCE.md",
+        &document,
+        tree(),
+    ));
+}
+
+#[test]
+fn fault_lines_have_proofs() {
+    let document = read("docs/FAULTS.md");
+    report(documents::proofs('F', "docs/FAULTS.md", &document, tree()));
+}
+
+#[test]
 fn the_import_table_is_documented() {
     let document = read("docs/ARCHITECTURE.md");
     let rows = imports::IMPORTS.iter().map(|(room, allowed)| {

@@ -1,4 +1,6 @@
 //! Peers that misbehave: endless lines, odd bytes, more connections than descriptors.
+//!
+//! The others must go on, and memory must stay where it was.
 
 use std::io::Write;
 use std::net::TcpStream;

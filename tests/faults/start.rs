@@ -1,5 +1,7 @@
-//! Starts under bad stars: a config that is no file, a port in use, no standard descriptors, no
-//! service manager, more components than anybody has.
+//! Starts under bad stars.
+//!
+//! A config that is no file, a port in use, no standard descriptors, no service manager, more
+//! components than anybody has.
 
 use std::fs::File;
 use std::io::Write;
@@ -131,4 +133,85 @@ fn f_134_ten_thousand_components_start() {
     assert_eq!(started["sources"], THIRD as u64);
     // Two seconds is for an optimised build on a machine that has nothing else to do.
     assert!(started["took_ms"].as_u64().unwrap() < 20_000, "{started}");
+}
+
+/// A config of sources, each a name and the rest of its table.
+fn sources(list: &[(&str, &str)]) -> String {
+    let mut config = String::from("[daemon]\nstate_dir = \"state\"\nlog.format = \"json\"\n");
+    for (name, rest) in list {
+        config += &format!("[source.{name}]\n{rest}\n");
+    }
+    let names: Vec<&str> = list.iter().map(|(name, _)| *name).collect();
+    let from = names.join("\", \"");
+    let to = "to = [\"d\"]\n[sink.d]\ntype = \"discard\"\n";
+    config + &format!("[pipeline.p]\nfrom = [\"{from}\"]\n{to}")
+}
+
+const GENERATE: &str = "type = \"generate\"\nrate = \"1/h\"";
+
+/// The components that have started, in order.
+fn started(log: &[serde_json::Value]) -> Vec<&str> {
+    let mut names: Vec<&str> = log
+        .iter()
+        .filter(|record| record["event"] == "component_started")
+        .filter_map(|record| record["component"].as_str())
+        .collect();
+    names.dedup();
+    names
+}
+
+#[test]
+fn c_404_sinks_start_first_and_sources_in_the_order_of_the_config() {
+    let daemon = Daemon::start(&sources(
+        &["one", "two", "three"].map(|name| (name, GENERATE)),
+    ));
+    let ended = daemon.stop();
+    let names = started(&ended.log);
+    let sources: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| name.starts_with("source."))
+        .collect();
+    assert_eq!(sources, ["source.one", "source.two", "source.three"]);
+    let sink = names.iter().position(|name| *name == "sink.d");
+    assert!(sink.is_none_or(|at| at == 0), "{names:?}");
+}
+
+#[test]
+fn c_406_a_part_that_cannot_start_ends_those_before_it_and_starts_none_behind() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = format!(
+        "type = \"socket\"\nlisten = [\"tcp://{}\"]",
+        taken.local_addr().unwrap()
+    );
+    // A listener that was stopped takes its path with it (C-421).
+    let before = "type = \"socket\"\nlisten = [\"unix://{folder}/before.sock\"]";
+    let behind = "type = \"socket\"\nlisten = [\"unix://{folder}/nowhere/behind.sock\"]";
+    let config = sources(&[("before", before), ("taken", &in_use), ("behind", behind)]);
+    let ended = Daemon::launch(&config, |_| {}).wait();
+    assert_eq!(ended.status.code(), Some(75));
+    let failed = ended
+        .log
+        .iter()
+        .filter(|record| record["event"] == "start_failed");
+    let failed: Vec<_> = failed
+        .map(|record| record["component"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        failed,
+        ["source.taken"],
+        "the one behind would have failed, too"
+    );
+    assert!(!ended.folder.path().join("before.sock").exists());
+}
+
+#[test]
+fn c_409_two_parts_of_one_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("twice.toml");
+    let twice = sources(&[("one", GENERATE), ("one", GENERATE)]);
+    std::fs::write(&config, twice).unwrap();
+    let (code, text, _) = run(&config);
+    assert_eq!(code, Some(78), "{text}");
+    assert!(text.contains("one"), "{text}");
 }

@@ -1,5 +1,6 @@
-//! The end of the daemon at bad moments: during its start, while nothing drains, and with
-//! datagrams still in the kernel.
+//! The end of the daemon at bad moments.
+//!
+//! During its start, while nothing drains, and with datagrams still in the kernel.
 
 use std::io::{ErrorKind, Write};
 use std::net::{TcpStream, UdpSocket};

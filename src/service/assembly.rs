@@ -38,6 +38,8 @@ pub struct Daemon {
 struct Named<T: ?Sized> {
     name: Arc<str>,
     component: Box<T>,
+    /// Whether its start has succeeded.
+    is_started: bool,
 }
 
 /// Why the daemon did not start.
@@ -76,47 +78,41 @@ impl Daemon {
     /// listened to, fetched or written, with the component's label.
     ///
     /// # Errors
-    /// The first component that could not start; those before it have been told to stop.
+    /// The first component that could not start. Those behind it were not started; those before
+    /// it want to be stopped with [`Daemon::give_up`].
     pub fn start(
         &self,
         config: &Config,
         resources: &Resources,
     ) -> Result<Vec<(String, String)>, StartError> {
         let mut about = Vec::new();
-        let result = self.start_all(config, resources, &mut about);
-        if let Err(error) = result {
-            each(&self.sources, |source| source.component.close());
-            each(&self.sinks, |sink| {
-                drop(sink.component.stop().add_both(|_| ()))
-            });
-            return Err(error);
-        }
-        Ok(about)
-    }
-
-    fn start_all(
-        &self,
-        config: &Config,
-        resources: &Resources,
-        about: &mut Vec<(String, String)>,
-    ) -> Result<(), StartError> {
         let mut ports = self.engine.ports().iter();
-        each(&self.sinks, |sink| {
+        start_each(&self.sinks, |sink| {
             let port = ports.next().expect("every sink has its port");
             let lines = sink.component.start(port.inlet(), resources);
-            note(about, format!("sink.{}", sink.name), lines)
-        })
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+            note(&mut about, format!("sink.{}", sink.name), lines)
+        })?;
         let mut configs = config.sources.iter();
-        let started = each(&self.sources, |source| {
+        start_each(&self.sources, |source| {
             let of = configs.next().expect("every source has its configuration");
             let fed = fed_by(config, &self.pipelines, &source.name);
             let outlet = self.engine.outlet(&source.name, stage(of), fed);
             let lines = source.component.start(outlet, resources);
-            note(about, format!("source.{}", source.name), lines)
+            note(&mut about, format!("source.{}", source.name), lines)
+        })?;
+        Ok(about)
+    }
+
+    /// Stops what was started by a start that failed; fires when it has.
+    pub fn give_up(&self) -> Deferred<()> {
+        let sources = each(&self.sources, |source| {
+            source.is_started.then(|| source.component.stop())
         });
-        started.into_iter().collect()
+        let sinks = each(&self.sinks, |sink| {
+            sink.is_started.then(|| sink.component.stop())
+        });
+        let stopped = sources.into_iter().chain(sinks).flatten();
+        join_all(stopped.collect::<Vec<_>>()).add_both(|_| ())
     }
 
     /// Stops the sources, waits until everything that came in is settled.
@@ -213,11 +209,30 @@ fn each<T: ?Sized, U>(
     answers
 }
 
+/// Starts one component after the other, until one cannot.
+fn start_each<T: ?Sized>(
+    components: &RefCell<Vec<Named<T>>>,
+    mut start: impl FnMut(&mut Named<T>) -> Result<(), StartError>,
+) -> Result<(), StartError> {
+    let mut result = Ok(());
+    each(components, |component| {
+        if result.is_ok() {
+            result = start(component);
+            component.is_started = result.is_ok();
+        }
+    });
+    result
+}
+
 fn named<T: ?Sized>(components: &[Component], parts: Vec<Box<T>>) -> Vec<Named<T>> {
     let names = components
         .iter()
         .map(|component| Arc::clone(&component.name));
-    let named = |(name, component)| Named { name, component };
+    let named = |(name, component)| Named {
+        name,
+        component,
+        is_started: false,
+    };
     names.zip(parts).map(named).collect()
 }
 

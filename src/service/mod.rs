@@ -120,6 +120,24 @@ struct Life {
     stop: Rc<Stop>,
 }
 
+/// The most turns given to components that stop after a start that failed.
+const GIVE_UP_TURNS: u32 = 100;
+/// The longest of these turns.
+const GIVE_UP_WAIT: Duration = Duration::from_millis(10);
+
+/// Turns the reactor until `ended` has fired, a second at most: listeners take their paths with
+/// them. What fails here is of no interest beside the reason why the start failed.
+fn turn_until(reactor: &mut Reactor, ended: Deferred<()>) {
+    let is_over = Rc::new(Cell::new(false));
+    let over = Rc::clone(&is_over);
+    drop(ended.add_both(move |_| over.set(true)));
+    for _ in 0..GIVE_UP_TURNS {
+        if is_over.get() || reactor.turn(Some(GIVE_UP_WAIT)).is_err() {
+            return;
+        }
+    }
+}
+
 /// How the stop is going.
 #[derive(Default)]
 struct Stop {
@@ -129,16 +147,20 @@ struct Stop {
 
 impl Life {
     fn begin(config: Config, parts: Parts) -> Result<Life, Refusal> {
-        let reactor = reactor(&config)?;
+        let mut reactor = reactor(&config)?;
         let handle = reactor.handle();
         let began = handle.now();
         let memory = Memory::new(memory_limit::of(&config.daemon));
         let resources = resources(&handle, &memory)?;
         let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
         let daemon = Daemon::new(&config, parts, memory, &scheduler);
-        let about = daemon
-            .start(&config, &resources)
-            .map_err(Refusal::Component)?;
+        let about = match daemon.start(&config, &resources) {
+            Ok(about) => about,
+            Err(error) => {
+                turn_until(&mut reactor, daemon.give_up());
+                return Err(Refusal::Component(error));
+            }
+        };
         for (component, line) in about {
             tracing::info!(event = "component_started", component, "{line}");
         }

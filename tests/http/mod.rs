@@ -1,4 +1,6 @@
 //! HTTP on real sockets: the server and its limits, the `http` source, the client, `http_poll`.
+//!
+//! A module per side; `world` is what they share.
 
 mod posting;
 mod refusals;

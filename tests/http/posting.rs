@@ -1,5 +1,7 @@
 //! The `http` source with requests that are in order: what becomes of their bodies, when they
 //! are answered, and what happens at a stop.
+//!
+//! The sink is the test's own, so that the moment of delivery is.
 
 use std::cell::Cell;
 use std::io::Write as _;

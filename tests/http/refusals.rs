@@ -1,5 +1,7 @@
 //! Requests that are broken, hostile or too large: what each is answered, that nothing of it
 //! is taken, and that the next one is served.
+//!
+//! All by raw bytes: no client library would send them.
 
 use std::net::Shutdown;
 use std::time::Duration;

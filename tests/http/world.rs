@@ -1,5 +1,7 @@
 //! A source on a reactor of this thread, with a sink that does what the test says, and peers
 //! that are plain sockets. Every wait has a limit and fails loudly.
+//!
+//! Nothing here is of use to the daemon tests, which own a process.
 #![allow(dead_code)] // not every test needs every tool
 
 use std::cell::{Cell, RefCell};

@@ -127,7 +127,7 @@ mod tests {
     fn a_stream_cut_anywhere_or_damaged_is_refused() {
         let packed = gz(b"hello hello hello hello");
         for end in 0..packed.len() {
-            let result = decode(&packed[..end], usize::MAX.min(end.max(1)), 100);
+            let result = decode(&packed[..end], end.max(1), 100);
             assert_eq!(result, Err(GunzipError::Damaged), "cut at {end}");
         }
         let last = packed.len() - 1;

@@ -1,9 +1,10 @@
 //! The two exact ledgers: every event is somewhere, and the books say where.
 //!
-//! Pipeline: `received + produced = passed + filtered{step} + dropped{reason} + dead_lettered
-//! + in_flight`. Sink: `accepted + recovered = delivered + dropped{reason} + dead_lettered +
-//! buffered + in_flight`. Both hold at every instant, because every move is one call here that
-//! takes from one account and gives to another. Counts are of events, never of bytes.
+//! A pipeline's `received` and `produced` events are `passed`, `filtered{step}`,
+//! `dropped{reason}`, `dead_lettered` or `in_flight`. A sink's `accepted` and `recovered`
+//! events are `delivered`, `dropped{reason}`, `dead_lettered`, `buffered` or `in_flight`. Both
+//! hold at every instant, because every move is one call here that takes from one account and
+//! gives to another. Counts are of events, never of bytes.
 //!
 //! They meet where pipelines feed sinks: what a sink accepted is the sum of what the routes of
 //! all pipelines sent it.

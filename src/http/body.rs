@@ -209,6 +209,14 @@ impl Body {
                 }
             }
         }
+        let wire_bytes = collector.wire_bytes as u64;
+        if self
+            .declared_bytes
+            .is_some_and(|declared| declared != wire_bytes)
+        {
+            let why = format!("it ended after {wire_bytes} bytes");
+            return Err(BodyError::Broken(why));
+        }
         self.was_read.set(true);
         collector.finish()
     }

@@ -6,6 +6,7 @@
 //!   coding
 //! - `wire`: a transport connection as hyper's reader and writer; `alarm`: time limits
 //! - [`server`]: connections that are served, and stopped in order
+//! - [`client`]: requests to servers, and their [`url`]s
 //!
 //! hyper parses, frames and keeps order on a connection. Everything that needs a limit has it
 //! here: hyper has no clock and no memory bound of its own that we rely on. TLS belongs below,
@@ -13,11 +14,15 @@
 
 mod alarm;
 pub mod body;
+pub mod client;
 pub mod gzip;
 pub mod message;
 pub mod server;
+pub mod url;
 mod wire;
 
 pub use body::{Body, BodyError, BodyLimits, Budget};
+pub use client::{Client, ClientError, ClientOptions};
 pub use message::{Headers, Request, Response};
 pub use server::{Server, ServerOptions, Service, ServiceFuture};
+pub use url::{Url, UrlError};

@@ -235,16 +235,16 @@ impl Shared {
 
 /// Serves one connection until hyper is done with it, a limit passes, or it is lost.
 async fn drive(shared: Rc<Shared>, wire: Rc<Wire>, peer: Arc<str>) -> Result<(), Failure> {
-    let is_busy = Rc::new(Cell::new(false));
+    let requests: Rc<Requests> = Rc::default();
     let service = {
-        let (shared, is_busy) = (Rc::clone(&shared), Rc::clone(&is_busy));
+        let (shared, requests) = (Rc::clone(&shared), Rc::clone(&requests));
         service_fn(move |request: hyper::Request<Incoming>| {
-            is_busy.set(true);
-            let (shared, is_busy) = (Rc::clone(&shared), Rc::clone(&is_busy));
+            let (shared, requests) = (Rc::clone(&shared), Rc::clone(&requests));
             let peer = Arc::clone(&peer);
+            requests.begun.set(requests.begun.get() + 1);
             async move {
                 let answer = answer(&shared, request, peer).await;
-                is_busy.set(false);
+                requests.answered.set(requests.answered.get() + 1);
                 Ok::<_, Infallible>(answer)
             }
         })
@@ -258,7 +258,7 @@ async fn drive(shared: Rc<Shared>, wire: Rc<Wire>, peer: Arc<str>) -> Result<(),
         .max_header_size(options.head_bytes_max)
         .max_headers(options.headers_max);
     let mut connection = pin!(builder.serve_connection(wire.io(), service));
-    let mut watch = Watch::new(&shared, &wire, is_busy);
+    let mut watch = Watch::new(&shared, &wire, requests);
     poll_fn(|context| {
         if wire.is_lost() {
             return Poll::Ready(());
@@ -277,11 +277,20 @@ async fn drive(shared: Rc<Shared>, wire: Rc<Wire>, peer: Arc<str>) -> Result<(),
     Ok(())
 }
 
+/// The requests of one connection, counted: several may come and go between two looks.
+#[derive(Default)]
+struct Requests {
+    begun: Cell<u64>,
+    answered: Cell<u64>,
+}
+
 /// The time limits of one connection while no request is being answered.
 struct Watch<'a> {
     shared: &'a Shared,
     wire: &'a Wire,
-    is_busy: Rc<Cell<bool>>,
+    requests: Rc<Requests>,
+    /// Requests answered when it last looked.
+    answered: u64,
     phase: Phase,
     alarm: Alarm,
     knows_of_stop: bool,
@@ -297,13 +306,14 @@ enum Phase {
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Shared, wire: &'a Wire, is_busy: Rc<Cell<bool>>) -> Self {
+    fn new(shared: &'a Shared, wire: &'a Wire, requests: Rc<Requests>) -> Self {
         let mut alarm = Alarm::new(&shared.reactor);
         alarm.set(shared.options.head_timeout);
         Watch {
             shared,
             wire,
-            is_busy,
+            requests,
+            answered: 0,
             phase: Phase::Head,
             alarm,
             knows_of_stop: false,
@@ -325,13 +335,15 @@ impl<'a> Watch<'a> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let options = &self.shared.options;
         let received = self.wire.received_bytes();
-        let next = match (self.is_busy.get(), self.phase) {
-            (true, _) => Phase::Busy,
-            (false, Phase::Busy) => Phase::Waiting(received),
-            (false, Phase::Waiting(since)) if received > since => Phase::Head,
-            (false, phase) => phase,
+        let answered = self.requests.answered.get();
+        let has_answered = std::mem::replace(&mut self.answered, answered) != answered;
+        let next = match self.phase {
+            _ if self.requests.begun.get() > answered => Phase::Busy,
+            _ if has_answered => Phase::Waiting(received),
+            Phase::Waiting(since) if received > since => Phase::Head,
+            phase => phase,
         };
-        if next != self.phase {
+        if next != self.phase || has_answered {
             self.phase = next;
             match next {
                 Phase::Busy => self.alarm.clear(),

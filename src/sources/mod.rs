@@ -9,6 +9,7 @@ mod fetch;
 mod framed;
 mod generate;
 mod http;
+mod http_poll;
 mod socket;
 
 use crate::pipeline::descriptor::Descriptor;
@@ -18,5 +19,6 @@ pub const ALL: &[&Descriptor] = &[
     &socket::DESCRIPTOR,
     &fetch::DESCRIPTOR,
     &http::DESCRIPTOR,
+    &http_poll::DESCRIPTOR,
     &generate::DESCRIPTOR,
 ];

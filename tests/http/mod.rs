@@ -2,6 +2,8 @@
 //!
 //! A module per side; `world` is what they share.
 
+mod limits;
+mod polling;
 mod posting;
 mod refusals;
 mod world;

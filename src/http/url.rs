@@ -1,0 +1,211 @@
+//! `http://HOST[:PORT]/PATH[?QUERY]`: what a client may ask for.
+//!
+//! Credentials have no place in a URL: they would be printed with it. [`Url`] shows itself
+//! without its query, which may hold a token all the same. TLS is not part of this version.
+
+use std::fmt;
+
+use hyper::Uri;
+
+use crate::transport::Address;
+
+/// A resource on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Url {
+    /// Lower case; an IPv6 address without brackets.
+    host: String,
+    port: u16,
+    /// Path and query, beginning with `/`.
+    target: String,
+}
+
+/// Why a text is no such URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlError {
+    /// The first wrong byte.
+    pub offset: usize,
+    /// What is wrong there; never quotes the text, which may hold a secret.
+    pub message: &'static str,
+    /// What to write instead.
+    pub help: &'static str,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.help)
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+impl Url {
+    /// Reads an absolute URL.
+    pub fn parse(text: &str) -> Result<Url, UrlError> {
+        let error = |offset, message, help| UrlError {
+            offset,
+            message,
+            help,
+        };
+        const FORM: &str = "write http://HOST[:PORT]/PATH";
+        if text.starts_with("https://") {
+            let help = "write http:// and let a proxy speak TLS";
+            return Err(error(0, "https:// is not available in this version", help));
+        }
+        let Some(rest) = text.strip_prefix("http://") else {
+            return Err(error(0, "not an http:// URL", FORM));
+        };
+        let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+        if authority.contains('@') {
+            let help = "give user and password as `auth = { basic = { … } }`";
+            return Err(error(SCHEME.len(), "a URL must not hold credentials", help));
+        }
+        let uri: Uri = text.parse().map_err(|_| {
+            let valid = |end: &usize| text[..*end].parse::<Uri>().is_ok();
+            let ends = (SCHEME.len() + 1..text.len()).filter(|end| text.is_char_boundary(*end));
+            error(
+                ends.filter(valid).last().unwrap_or(0),
+                "not a valid URL",
+                FORM,
+            )
+        })?;
+        let host = uri.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let port = match (uri.port_u16(), authority[host.len()..].strip_prefix(':')) {
+            (Some(0), _) | (None, Some(_)) => {
+                return Err(error(SCHEME.len() + host.len(), "not a port", FORM));
+            }
+            (port, _) => port.unwrap_or(DEFAULT_PORT),
+        };
+        if bare.is_empty() {
+            return Err(error(SCHEME.len(), "the host is missing", FORM));
+        }
+        Ok(Url {
+            host: bare.to_lowercase(),
+            port,
+            target: uri.path_and_query().map_or("/", |p| p.as_str()).to_owned(),
+        })
+    }
+
+    /// The URL that a `Location` field of this one's answer means (RFC 3986 section 5.2, as
+    /// far as servers use it). `None` for what is no http:// URL.
+    pub fn join(&self, location: &str) -> Option<Url> {
+        let location = location.split('#').next().unwrap_or_default();
+        if location.starts_with("//") {
+            return Url::parse(&format!("http:{location}")).ok();
+        }
+        let scheme_end = location.find(':').unwrap_or(usize::MAX);
+        let is_absolute = scheme_end < location.find(['/', '?']).unwrap_or(usize::MAX);
+        if is_absolute {
+            return Url::parse(location).ok();
+        }
+        let path = self.target.split('?').next().unwrap_or("/");
+        let target = match location.chars().next() {
+            None => self.target.clone(),
+            Some('/') => location.to_owned(),
+            Some('?') => format!("{path}{location}"),
+            Some(_) => {
+                let folder = path.rfind('/').map_or("/", |slash| &path[..=slash]);
+                format!("{folder}{location}")
+            }
+        };
+        Url::parse(&format!("{SCHEME}{}{target}", self.authority())).ok()
+    }
+
+    /// Whether both are on the same scheme, host and port.
+    pub fn is_same_origin(&self, other: &Url) -> bool {
+        self.host == other.host && self.port == other.port
+    }
+
+    /// Whom to dial.
+    pub fn address(&self) -> Address {
+        Address::Tcp {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Host and port as the `Host` field has them.
+    pub fn authority(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        match self.port {
+            DEFAULT_PORT => host,
+            port => format!("{host}:{port}"),
+        }
+    }
+}
+
+/// Without the query.
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.target.split('?').next().unwrap_or("/");
+        write!(f, "{SCHEME}{}{path}", self.authority())
+    }
+}
+
+const SCHEME: &str = "http://";
+const DEFAULT_PORT: u16 = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_shown_without_secrets() {
+        let check = |text: &str, shown: &str, target: &str| {
+            let url = Url::parse(text).unwrap();
+            assert_eq!((url.to_string().as_str(), url.target()), (shown, target));
+        };
+        check("http://a.example", "http://a.example/", "/");
+        check(
+            "http://A.example:80/x?token=1",
+            "http://a.example/x",
+            "/x?token=1",
+        );
+        check("http://[::1]:8080/x#y", "http://[::1]:8080/x", "/x");
+        check("http://h:81?q", "http://h:81/", "/?q");
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_at_its_place() {
+        let check = |text: &str, offset: usize, part: &str| {
+            let error = Url::parse(text).unwrap_err();
+            assert_eq!(error.offset, offset, "{text}: {error}");
+            assert!(error.message.contains(part), "{text}: {error}");
+        };
+        check("ftp://x/", 0, "not an http");
+        check("https://x/", 0, "not available");
+        check("http://user:S3CR3T@x/", 7, "credentials");
+        check("http://x/a b", 10, "valid");
+        check("http://x:0/", 8, "port");
+        check("http://x:99999/", 8, "");
+        check("http:///x", 0, "valid");
+    }
+
+    #[test]
+    fn locations_are_relative_to_their_url() {
+        let check = |location: &str, expected: Option<&str>| {
+            let url = Url::parse("http://h:81/a/b?q").unwrap();
+            let joined = url.join(location);
+            let joined = joined.map(|url| format!("{}{}", url.authority(), url.target()));
+            assert_eq!(joined.as_deref(), expected, "{location}");
+        };
+        check("/x?y", Some("h:81/x?y"));
+        check("x", Some("h:81/a/x"));
+        check("?z", Some("h:81/a/b?z"));
+        check("", Some("h:81/a/b?q"));
+        check("//other/x", Some("other/x"));
+        check("http://other:82/x", Some("other:82/x"));
+        check("x?u=http://y", Some("h:81/a/x?u=http://y"));
+        check("file:///etc/passwd", None);
+        check("https://h:81/", None);
+        check("http://h:81@evil/", None);
+    }
+}

@@ -79,10 +79,12 @@ impl Url {
         if bare.is_empty() {
             return Err(error(SCHEME.len(), "the host is missing", FORM));
         }
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Url {
             host: bare.to_lowercase(),
             port,
-            target: uri.path_and_query().map_or("/", |p| p.as_str()).to_owned(),
+            target: format!("{slash}{target}"),
         })
     }
 

@@ -149,7 +149,7 @@ impl Source for HttpSource {
             };
             match network.listen(address, options, Rc::new(running.server.clone())) {
                 Ok(listeners) => {
-                    about.extend(listeners.iter().map(|listener| line(address, listener)));
+                    about.extend(listeners.iter().map(line));
                     running.listeners.extend(listeners);
                 }
                 Err(error) => {
@@ -189,11 +189,11 @@ impl Running {
 }
 
 /// Where to post to.
-fn line(address: &Address, listener: &Listener) -> String {
+fn line(listener: &Listener) -> String {
     let local = listener.local_address();
-    match address {
-        Address::Unix(_) => format!("listening for HTTP on unix://{local}"),
-        _ => format!("listening on http://{local}"),
+    match local.is_ip() {
+        true => format!("listening on http://{local}"),
+        false => format!("listening for HTTP on unix://{local}"),
     }
 }
 

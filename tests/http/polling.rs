@@ -401,7 +401,7 @@ fn f_116_hostile_answers_make_no_events() {
 }
 
 #[test]
-fn f_103_a_connection_closed_while_idle_costs_nothing() {
+fn a_connection_closed_while_idle_costs_nothing() {
     let server = Server::new(|n, _| Reply {
         then: Then::Close,
         ..ok("", format!("{n}"))
@@ -428,6 +428,40 @@ fn many_urls_are_fetched_each_at_its_time() {
     let times = server.times();
     let spread = times[39] - times[0];
     assert!(spread > Duration::from_millis(500), "{spread:?}");
+}
+
+#[test]
+fn f_118_requests_of_one_source_have_a_cap() {
+    let server = Server::new(|_, _| {
+        std::thread::sleep(Duration::from_millis(150));
+        ok("", "x")
+    });
+    let url = |n: usize| format!("\"http://{}/{n}\"", server.address);
+    let urls: Vec<_> = (0..150).map(url).collect();
+    let options = format!("urls = [{}]\nevery = \"100ms\"", urls.join(","));
+    let mut world = World::new("http_poll", &options);
+    world.until("all", |world| world.events().len() >= 150);
+    let most = server.seen.most_running.load(Ordering::SeqCst);
+    assert!((2..=64).contains(&most), "{most}");
+    let mut peers = world.sink.peers.borrow().clone();
+    peers.sort();
+    peers.dedup();
+    assert!(peers.len() > 100, "every URL has its turn: {}", peers.len());
+}
+
+#[test]
+fn f_119_what_the_server_thinks_of_time_skips_nothing() {
+    let server = Server::new(|n, _| {
+        let date = [
+            "Mon, 01 Jan 1990 00:00:00 GMT",
+            "Mon, 01 Jan 2091 00:00:00 GMT",
+        ][n % 2];
+        let fields = format!("Date: {date}\r\nLast-Modified: {date}\r\nETag: \"{n}\"\r\n");
+        ok(&fields, format!("{n}"))
+    });
+    let mut world = world(&server, "/", "every = \"30ms\"");
+    world.until("four", |world| world.events().len() >= 4);
+    assert_eq!(world.events()[..4], ["0", "1", "2", "3"]);
 }
 
 #[test]

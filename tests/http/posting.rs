@@ -114,6 +114,24 @@ fn f_092_a_client_that_is_gone_before_the_answer_loses_nothing() {
 }
 
 #[test]
+fn f_096_a_line_that_is_no_json_is_an_event_like_the_others() {
+    let mut world = World::http("");
+    for bad in [0, 500, 999] {
+        let line = |n| {
+            if n == bad {
+                "{bad\n".into()
+            } else {
+                format!("{{\"n\":{n}}}\n")
+            }
+        };
+        let body: String = (0..1000).map(line).collect();
+        assert_eq!(world.post(body).status, 200);
+        assert_eq!(world.events()[bad], "{bad");
+        assert_eq!(world.sink.events.take().len(), 1000);
+    }
+}
+
+#[test]
 fn gzip_is_decoded() {
     let mut world = World::http("");
     let packed = [gz(b"one\n"), gz(b"two\n")].concat();

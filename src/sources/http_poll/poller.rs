@@ -175,8 +175,8 @@ impl Poller {
     }
 
     fn tick(self: &Rc<Self>, at: Instant) {
-        self.tick_at(self.next_tick(at));
         let now = self.plan.reactor.now();
+        self.tick_at(self.next_tick(at.max(now)));
         let may = self.state.get() == State::Idle
             && now >= self.not_before.get()
             && !self.intake.is_blocked();
@@ -193,7 +193,8 @@ impl Poller {
         }
     }
 
-    /// The next instant of this URL's phase, and not so soon that the first two rounds meet.
+    /// The next instant of this URL's phase that is still to come, and not so soon that the
+    /// first two rounds meet.
     fn next_tick(&self, last: Instant) -> Instant {
         next_tick(self.plan.start + self.phase, self.plan.every, last)
     }
@@ -453,7 +454,7 @@ mod tests {
         check("99999999", Some(3600));
         check("Sun, 06 Nov 1994 08:50:37 GMT", Some(60));
         check("Sun, 06 Nov 1994 08:40:37 GMT", Some(0));
-        check("Tue, 06 Nov 2094 08:50:37 GMT", Some(3600));
+        check("Sat, 06 Nov 2094 08:50:37 GMT", Some(3600));
         check("soon", None);
         check("-1", None);
     }

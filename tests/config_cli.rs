@@ -269,3 +269,117 @@ fn usage_mistakes_exit_with_2_and_version_says_it() {
     let (out, _, code) = marline(&["--help"]);
     assert!(code == Some(0) && out.contains("explain"), "{out}");
 }
+
+/// A small seeded generator (splitmix64): the same seed, the same mutations.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) % limit as u64) as usize
+    }
+}
+
+/// What a hand that slips puts into a file.
+const SLIPS: &[&str] = &[
+    "\"",
+    "'",
+    "'''",
+    "\"\"\"",
+    "\\",
+    "\\u00e9",
+    "[",
+    "]",
+    "{",
+    "}",
+    "=",
+    ",",
+    ".",
+    "#",
+    "\n",
+    "\r\n",
+    "\t",
+    "é",
+    "日本",
+    "\u{301}",
+    "\u{202e}",
+    "\u{0}",
+    "\u{1b}",
+    "-1",
+    "1e400",
+    "99999999999999999999",
+    "30",
+    "0x",
+    "true",
+    "1979-05-27",
+    "tcp://",
+    "[::1]:",
+    "%",
+    "!",
+    "null",
+    "[[source]]",
+    "[source]",
+    "if = '='",
+];
+
+fn mutate(text: &str, random: &mut Random) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + random.below(12)).min(bytes.len());
+        match random.below(4) {
+            0 => drop(bytes.drain(at..end)),
+            1 => {
+                let copy = bytes[at..end].to_vec();
+                let to = random.below(bytes.len() + 1);
+                bytes.splice(to..to, copy);
+            }
+            2 => drop(bytes.splice(at..end, SLIPS[random.below(SLIPS.len())].bytes())),
+            _ => drop(bytes.splice(at..at, SLIPS[random.below(SLIPS.len())].bytes())),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Every text gives a configuration or a report whose lines fit, and never a panic.
+#[test]
+fn mutated_configurations_never_panic() {
+    let folder = root().join("tests/config_golden");
+    let listed = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = listed
+        .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    paths.sort();
+    let corpus: Vec<_> = paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let (mut runs, mut good) = (0, 0);
+    let rounds = std::env::var("MARLINE_FUZZ_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    for seed in 0..rounds.unwrap_or(40) {
+        for (text, path) in corpus.iter().zip(&paths) {
+            let mut random = Random(seed << 32 | runs);
+            let mutated = mutate(text, &mut random);
+            let result = std::panic::catch_unwind(|| check(&mutated));
+            let context = || format!("seed {seed}, {}:\n{mutated}", path.display());
+            let loaded = result.unwrap_or_else(|_| panic!("{}", context()));
+            assert_eq!(
+                loaded.config.is_none(),
+                loaded.mistakes > 0,
+                "{}",
+                context()
+            );
+            let shown = loaded.report.matches("error: ").count();
+            assert!(shown >= loaded.mistakes, "{}\n{}", loaded.report, context());
+            (runs, good) = (runs + 1, good + usize::from(loaded.config.is_some()));
+        }
+    }
+    assert!(good > 0 && good < runs as usize, "{good} of {runs}");
+}

@@ -363,7 +363,7 @@ fn mutated_configurations_never_panic() {
     let rounds = std::env::var("MARLINE_FUZZ_ROUNDS")
         .ok()
         .and_then(|text| text.parse().ok());
-    for seed in 0..rounds.unwrap_or(40) {
+    for seed in 0..rounds.unwrap_or(200) {
         for (text, path) in corpus.iter().zip(&paths) {
             let mut random = Random(seed << 32 | runs);
             let mutated = mutate(text, &mut random);

@@ -218,12 +218,12 @@ fn strange_name(entry: &Entry, text: &str) -> Option<Place> {
     if entry.key.is_empty() || entry.key.len() > NAME_BYTES_MAX {
         return Some(place);
     }
-    let at = entry.key.find(|c| !plain(c))?;
+    let (at, strange) = entry.key.char_indices().find(|(_, c)| !plain(*c))?;
     let token = text.get(place.start as usize..place.end as usize)?;
     let start = place.start + literal::source_offset(token, at) as u32;
     Some(Place {
         start,
-        end: start + 1,
+        end: start + strange.len_utf8() as u32,
         ..place
     })
 }

@@ -261,8 +261,12 @@ impl Excerpt<'_> {
         let gutter = self.gutter;
         let file = self.files.get(place.file);
         let (number, range) = file.line_of(place.start as usize);
+        // Whole characters, whatever the offsets that a component found.
         let start = (place.start as usize).clamp(range.start, range.end);
-        let end = (place.end as usize).clamp(start, range.end);
+        let start = file.text.floor_char_boundary(start);
+        let end = file
+            .text
+            .ceil_char_boundary((place.end as usize).clamp(start, range.end));
         let column = file.text[range.start..start].chars().count() + 1;
         let path = file.path.display();
         let _ = writeln!(out, "{:gutter$}{} {path}:{number}:{column}", "", self.arrow);

@@ -14,7 +14,7 @@ pub fn source_offset(source: &str, offset: usize) -> usize {
     } = Opening::of(source);
     let end = source.len().saturating_sub(close).max(skip);
     if !escapes {
-        return (skip + offset).min(end);
+        return source.floor_char_boundary((skip + offset).min(end));
     }
     let (mut at, mut decoded) = (skip, 0);
     while at < end {
@@ -42,23 +42,22 @@ struct Opening {
 impl Opening {
     fn of(source: &str) -> Opening {
         let escapes = source.starts_with('"');
-        if !source.starts_with("\"\"\"") && !source.starts_with("'''") {
-            let quoted = source.starts_with(['"', '\'']);
-            let quotes = usize::from(quoted);
-            return Opening {
-                skip: quotes,
-                close: quotes,
-                escapes,
-            };
-        }
-        let newline = if source[3..].starts_with("\r\n") {
-            2
-        } else {
-            usize::from(source[3..].starts_with('\n'))
+        let triple = source.starts_with("\"\"\"") || source.starts_with("'''");
+        let quotes = match (triple, source.starts_with(['"', '\''])) {
+            (true, _) => 3,
+            (false, quoted) => usize::from(quoted),
         };
+        let (quote, text) = source.split_at(quotes);
+        let newline = match text {
+            _ if !triple => 0,
+            _ if text.starts_with("\r\n") => 2,
+            _ => usize::from(text.starts_with('\n')),
+        };
+        // A string that was never closed has no quotes to leave out.
+        let close = if text.ends_with(quote) { quotes } else { 0 };
         Opening {
-            skip: 3 + newline,
-            close: 3,
+            skip: quotes + newline,
+            close,
             escapes,
         }
     }
@@ -139,6 +138,10 @@ mod tests {
         check("\"abc\"", 3, "\"");
         check("\"abc\"", 99, "\"");
         check("socket", 2, "cket");
+        check("\"sté", 9, "");
+        check("'sté", 9, "");
+        check("\"", 0, "");
+        check("'''", 3, "");
     }
 
     #[test]

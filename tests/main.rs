@@ -22,6 +22,7 @@ mod reactor_sources;
 mod reactor_support;
 mod reactor_threads;
 mod reactor_timers;
+mod sim;
 mod sink_file;
 mod skips;
 mod steps_config;

@@ -228,6 +228,8 @@ impl Engine {
                     intake.is_listed.set(false);
                     source.watch.resumed();
                     intake.call_resume();
+                    #[cfg(sim_bug = "double_resume")]
+                    self.resume_again(intake);
                 } else {
                     waits_for_memory |= !has_memory;
                     source.blocked.borrow_mut().push(weak);
@@ -245,6 +247,14 @@ impl Engine {
                     .call_after(MEMORY_RETRY, Box::new(look_again)),
             );
         }
+    }
+
+    /// A planted bug, for the simulator to find: a source is resumed twice, the second time
+    /// without a look at what it holds by then.
+    #[cfg(sim_bug = "double_resume")]
+    fn resume_again(&self, intake: Rc<IntakeState>) {
+        let again = move || intake.call_resume();
+        drop(self.scheduler.call_after(MEMORY_RETRY, Box::new(again)));
     }
 
     fn queue_resume_pass(self: &Rc<Self>) {

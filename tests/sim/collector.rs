@@ -1,0 +1,199 @@
+//! A simulated collector: accepts, reads as it likes, stalls, resets, goes away and comes back.
+//!
+//! Before it resets or leaves it reads what its kernel has taken: that is what the daemon was
+//! told has arrived, and the promise of delivery ends there.
+
+use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::time::Duration;
+
+use marline::sim::{Random, SimIo, SimNet, VirtualClock};
+use marline::time::Clock;
+use marline::transport::{BindOptions, Net, SocketId};
+
+use super::plan::Collecting;
+use super::sender::idle_pause;
+
+pub struct Collector {
+    pub plan: Collecting,
+    resets: Cell<bool>,
+    net: SimNet,
+    io: SimIo,
+    clock: VirtualClock,
+    random: RefCell<Random>,
+    listener: Cell<Option<SocketId>>,
+    open: RefCell<Vec<Open>>,
+    /// Steps in a row that came to nothing.
+    idle: Cell<u32>,
+    /// What each connection has brought, in the order of their ends.
+    pub texts: RefCell<Vec<Vec<u8>>>,
+    /// Connections that it has reset.
+    pub reset_count: Cell<u64>,
+}
+
+struct Open {
+    socket: SocketId,
+    text: Vec<u8>,
+}
+
+/// How often, per mille of its steps, it resets a connection, goes away, or stalls.
+const RESETS: u16 = 4;
+const LEAVES: u16 = 2;
+const STALLS: u16 = 10;
+
+impl Collector {
+    pub fn start(
+        plan: Collecting,
+        resets: bool,
+        net: &SimNet,
+        io: &SimIo,
+        clock: &VirtualClock,
+        random: Random,
+    ) -> Rc<Collector> {
+        let comes_at = clock.now() + plan.comes_at;
+        let collector = Rc::new(Collector {
+            plan,
+            resets: Cell::new(resets),
+            net: net.clone(),
+            io: io.clone(),
+            clock: clock.clone(),
+            random: RefCell::new(random),
+            listener: Cell::new(None),
+            open: RefCell::default(),
+            idle: Cell::new(0),
+            texts: RefCell::default(),
+            reset_count: Cell::new(0),
+        });
+        let first = Rc::clone(&collector);
+        io.plan(comes_at, move || first.step());
+        collector
+    }
+
+    /// From now on it only reads.
+    pub fn behave(&self) {
+        self.resets.set(false);
+    }
+
+    /// The end of the run: everything is closed and read.
+    pub fn finish(&self) {
+        let resets = self.reset_count.get();
+        self.leave();
+        self.reset_count.set(resets);
+    }
+
+    fn chance(&self, per_mille: u16) -> bool {
+        self.random.borrow_mut().chance(per_mille)
+    }
+
+    fn step(self: Rc<Self>) {
+        let mut pause = self
+            .random
+            .borrow_mut()
+            .span(Duration::ZERO, self.plan.pause_max);
+        if self.listener.get().is_none() {
+            let options = BindOptions::default();
+            self.listener
+                .set(self.net.listen(&self.plan.at, &options).ok());
+        }
+        self.accept_all();
+        let has_moved = self.read_some();
+        self.idle
+            .set(if has_moved { 0 } else { self.idle.get() + 1 });
+        if self.resets.get() && self.chance(RESETS) {
+            self.reset_one();
+        }
+        if self.resets.get() && self.chance(LEAVES) && self.leave() {
+            pause += self
+                .random
+                .borrow_mut()
+                .span(Duration::ZERO, Duration::from_secs(3));
+        }
+        if self.chance(STALLS) {
+            pause += self
+                .random
+                .borrow_mut()
+                .span(Duration::ZERO, Duration::from_secs(2));
+        }
+        let at = self.clock.now() + pause + idle_pause(self.idle.get());
+        let io = self.io.clone();
+        io.plan(at, move || self.step());
+    }
+
+    /// Says whether nobody is left to be accepted.
+    fn accept_all(&self) -> bool {
+        let Some(listener) = self.listener.get() else {
+            return true;
+        };
+        for _ in 0..100 {
+            match self.net.accept(listener) {
+                Ok((socket, _)) => {
+                    let text = Vec::new();
+                    self.open.borrow_mut().push(Open { socket, text });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Says whether anything came.
+    fn read_some(&self) -> bool {
+        let mut has_moved = false;
+        let open = self.open.take();
+        for mut open in open {
+            let most = self.random.borrow_mut().between(1, self.plan.read_max);
+            let mut buffer = vec![0; most];
+            match self.net.read(open.socket, &mut buffer) {
+                Ok(count) if count > 0 => {
+                    has_moved = true;
+                    open.text.extend(&buffer[..count]);
+                    self.open.borrow_mut().push(open);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.open.borrow_mut().push(open);
+                }
+                // The end of the stream, or a reset.
+                Ok(_) | Err(_) => {
+                    self.net.close(open.socket);
+                    self.texts.borrow_mut().push(open.text);
+                }
+            }
+        }
+        has_moved
+    }
+
+    fn reset_one(&self) {
+        let count = self.open.borrow().len();
+        if count > 0 {
+            let index = self.random.borrow_mut().below(count);
+            let open = self.open.borrow_mut().remove(index);
+            self.drop_connection(open);
+        }
+    }
+
+    /// Reads what has arrived, then resets.
+    fn drop_connection(&self, mut open: Open) {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = self.net.read(open.socket, &mut buffer) {
+            open.text.extend(&buffer[..count]);
+        }
+        self.net.abort(open.socket);
+        self.texts.borrow_mut().push(open.text);
+        self.reset_count.set(self.reset_count.get() + 1);
+    }
+
+    /// Resets everybody and listens no more; not while somebody cannot be accepted.
+    fn leave(&self) -> bool {
+        if !self.accept_all() {
+            return false;
+        }
+        let open = self.open.take();
+        open.into_iter().for_each(|open| self.drop_connection(open));
+        if let Some(listener) = self.listener.take() {
+            self.net.close(listener);
+        }
+        true
+    }
+}

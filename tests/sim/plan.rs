@@ -1,0 +1,217 @@
+//! What a seed means: the configuration, who sends what, who collects, what goes wrong.
+//!
+//! Drawn before anything runs, so that it can be printed. Lines carry their sender and number,
+//! end in `.`, and hold a `~` where the filter of the configuration leaves them out.
+
+use std::time::Duration;
+
+use marline::sim::{Fault, FaultPlan, Random};
+use marline::transport::Endpoint;
+
+/// Where the daemon listens.
+pub const TCP_IN: &str = "127.0.0.1:5514";
+pub const UDP_IN: &str = "127.0.0.1:5515";
+pub const UNIX_IN: &str = "/run/in.sock";
+/// A name that the resolver knows.
+pub const HOST: &str = "collector.example.net";
+
+pub struct Plan {
+    pub seed: u64,
+    pub filters: bool,
+    pub ack: &'static str,
+    pub memory_bytes: usize,
+    pub senders: Vec<Sending>,
+    pub sinks: Vec<Collecting>,
+    pub faults: FaultPlan,
+    /// Connections to collectors may be reset, by the network or by them.
+    pub resets: bool,
+    /// Stop then, whoever still sends.
+    pub stop_after: Option<Duration>,
+    /// For whatever is drawn while it runs.
+    pub random: Random,
+}
+
+/// One sender.
+#[derive(Clone)]
+pub struct Sending {
+    pub to: Endpoint,
+    pub is_datagram: bool,
+    pub lines: Vec<Vec<u8>>,
+    /// The last line has no newline.
+    pub is_cut_short: bool,
+    /// Resets its connection after so many bytes.
+    pub resets_at: Option<usize>,
+    pub begins_at: Duration,
+    /// The longest pause between two pieces.
+    pub pause_max: Duration,
+    /// The longest piece.
+    pub piece_max: usize,
+}
+
+/// One sink, and who is at its other end.
+#[derive(Clone)]
+pub struct Collecting {
+    pub name: &'static str,
+    pub at: Endpoint,
+    pub address: String,
+    pub is_required: bool,
+    /// The most that it reads at once.
+    pub read_max: usize,
+    pub pause_max: Duration,
+    /// It is not there before.
+    pub comes_at: Duration,
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Plan {
+        let mut random = Random::new(seed);
+        let resets = random.chance(500);
+        let mut faults = FaultPlan::seeded(&mut random);
+        if !resets {
+            faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
+        }
+        let is_heavy = random.chance(150);
+        let has_two_sinks = random.chance(300);
+        let sinks = if has_two_sinks {
+            &["a", "b"][..]
+        } else {
+            &["a"]
+        };
+        let sinks = sinks.iter().map(|name| sink(name, &mut random)).collect();
+        let senders = random.between(1, 6);
+        let senders = (0..senders).map(|id| sending(id, is_heavy, &mut random));
+        let senders = senders.collect();
+        Plan {
+            seed,
+            filters: random.chance(300),
+            ack: random.pick(&["delivered", "delivered", "received"]),
+            memory_bytes: random.between(16, 128) * 1024,
+            senders,
+            sinks,
+            faults,
+            resets,
+            stop_after: random
+                .chance(300)
+                .then(|| random.span(Duration::ZERO, Duration::from_secs(1))),
+            random,
+        }
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> String {
+        let steps = match self.filters {
+            true => "steps = [{ drop_if = 'contains(string!(.message), \"~\")' }]\n",
+            false => "",
+        };
+        let to: Vec<String> = self.sinks.iter().map(Collecting::route).collect();
+        let mut text = format!(
+            "[source.in]\ntype = \"socket\"\nframing = \"lines\"\nack = \"{}\"\n\
+             listen = [\"tcp://{TCP_IN}\", \"unix://{UNIX_IN}\", \"udp://{UDP_IN}\"]\n\
+             [pipeline.main]\nfrom = [\"in\"]\n{steps}to = [{}]\n",
+            self.ack,
+            to.join(", ")
+        );
+        for sink in &self.sinks {
+            text += &format!(
+                "[sink.{}]\ntype = \"socket\"\naddress = \"{}\"\nencode = \"raw\"\n\
+                 buffer.memory = \"64KiB\"\nretry.max_delay = \"4s\"\n",
+                sink.name, sink.address
+            );
+        }
+        text
+    }
+
+    /// For whoever looks at one seed.
+    pub fn describe(&self) -> String {
+        let mut text = format!(
+            "seed {}: {} bytes of memory, resets {}, stop after {:?}, {:?}\n{}",
+            self.seed,
+            self.memory_bytes,
+            self.resets,
+            self.stop_after,
+            self.faults,
+            self.config()
+        );
+        for (id, sender) in self.senders.iter().enumerate() {
+            let bytes: usize = sender.lines.iter().map(|line| line.len() + 1).sum();
+            text += &format!(
+                "sender {id}: {} lines, {bytes} bytes to {}, begins {:?}, resets {:?}\n",
+                sender.lines.len(),
+                sender.to,
+                sender.begins_at,
+                sender.resets_at
+            );
+        }
+        text
+    }
+}
+
+impl Collecting {
+    fn route(&self) -> String {
+        match self.is_required {
+            true => format!("\"{}\"", self.name),
+            false => format!("{{ sink = \"{}\", required = false }}", self.name),
+        }
+    }
+}
+
+fn sink(name: &'static str, random: &mut Random) -> Collecting {
+    let is_first = name == "a";
+    let port = if is_first { 6001 } else { 6002 };
+    let ip = Endpoint::Ip(([127, 0, 0, 1], port).into());
+    let path = format!("/run/{name}.sock");
+    let (at, address) = match random.below(4) {
+        0 => (ip, format!("tcp://{HOST}:{port}")),
+        1 => (
+            Endpoint::Unix(path.clone().into()),
+            format!("unix://{path}"),
+        ),
+        _ => (ip, format!("tcp://127.0.0.1:{port}")),
+    };
+    let is_late = random.chance(300);
+    Collecting {
+        name,
+        at,
+        address,
+        is_required: is_first || random.chance(600),
+        read_max: random.pick(&[100, 2000, 65_536]),
+        pause_max: Duration::from_micros(random.pick(&[100, 2000, 30_000])),
+        comes_at: random.span(
+            Duration::ZERO,
+            Duration::from_millis(if is_late { 8000 } else { 0 }),
+        ),
+    }
+}
+
+fn sending(id: usize, is_heavy: bool, random: &mut Random) -> Sending {
+    let (to, is_datagram) = match random.below(8) {
+        0 => (Endpoint::Ip(UDP_IN.parse().unwrap()), true),
+        1 | 2 => (Endpoint::Unix(UNIX_IN.into()), false),
+        _ => (Endpoint::Ip(TCP_IN.parse().unwrap()), false),
+    };
+    let (most, longest) = match is_heavy {
+        true => random.pick(&[(100, 4000), (3000, 8)]),
+        false => (40, 200),
+    };
+    let count = random.between(1, most);
+    let lines: Vec<Vec<u8>> = (0..count)
+        .map(|number| line(id, number, longest, random))
+        .collect();
+    let bytes = lines.iter().map(|line| line.len() + 1).sum();
+    Sending {
+        to,
+        is_datagram,
+        lines,
+        is_cut_short: random.chance(200),
+        resets_at: random.chance(200).then(|| random.below(bytes)),
+        begins_at: random.span(Duration::ZERO, Duration::from_millis(200)),
+        pause_max: Duration::from_micros(random.pick(&[50, 1000, 20_000])),
+        piece_max: random.pick(&[1, 30, 1000, 20_000]),
+    }
+}
+
+fn line(sender: usize, number: usize, longest: usize, random: &mut Random) -> Vec<u8> {
+    let mark = if random.chance(300) { "~" } else { "" };
+    let filler = "x".repeat(random.below(longest));
+    format!("s{sender}-{number}-{mark}{filler}.").into_bytes()
+}

@@ -1,5 +1,7 @@
 //! The server's limits, made short: slow heads, slow bodies, silence, and connections that are
 //! in use for longer than any of them.
+//!
+//! The server answers from a service of the test's own, on sockets of this machine.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

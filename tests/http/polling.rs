@@ -1,5 +1,7 @@
 //! `http_poll` against servers that are scripts on threads: what it asks for and when, and what
 //! becomes of the answers, the hostile ones included.
+//!
+//! A script gets the number of the request and its head, and says what goes over the wire.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -333,9 +335,9 @@ fn redirects_are_followed_on_the_same_server_only() {
     assert_eq!(other.connections(), 0);
 }
 
-#[test]
-fn f_116_hostile_answers_make_no_events() {
-    let hostile: Vec<Reply> = vec![
+/// Answers that are no document: cut off, broken, endless, too large, or something else.
+fn hostile() -> Vec<Reply> {
+    vec![
         raw("", Then::Close),
         raw("", Then::Hang),
         raw("", Then::Reset),
@@ -383,7 +385,12 @@ fn f_116_hostile_answers_make_no_events() {
         ok("Content-Encoding: gzip\r\n", gz(&vec![0; 70_000])),
         ok("Content-Encoding: gzip\r\n", &gz(b"cut off")[..20]),
         ok("Content-Encoding: br\r\n", "what is this"),
-    ];
+    ]
+}
+
+#[test]
+fn f_116_hostile_answers_make_no_events() {
+    let hostile = hostile();
     let count = hostile.len();
     let replies = Mutex::new(hostile.into_iter());
     let server = Server::new(move |_, _| {

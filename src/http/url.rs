@@ -51,6 +51,10 @@ impl Url {
             let help = "write http:// and let a proxy speak TLS";
             return Err(error(0, "https:// is not available in this version", help));
         }
+        if text.len() > URL_BYTES_MAX {
+            let help = "the limit is 4096 bytes";
+            return Err(error(URL_BYTES_MAX, "the URL is too long", help));
+        }
         let Some(rest) = text.strip_prefix("http://") else {
             return Err(error(0, "not an http:// URL", FORM));
         };
@@ -61,12 +65,8 @@ impl Url {
         }
         let uri: Uri = text.parse().map_err(|_| {
             let valid = |end: &usize| text[..*end].parse::<Uri>().is_ok();
-            let ends = (SCHEME.len() + 1..text.len()).filter(|end| text.is_char_boundary(*end));
-            error(
-                ends.filter(valid).last().unwrap_or(0),
-                "not a valid URL",
-                FORM,
-            )
+            let mut ends = (SCHEME.len() + 1..text.len()).filter(|end| text.is_char_boundary(*end));
+            error(ends.rfind(valid).unwrap_or(0), "not a valid URL", FORM)
         })?;
         let host = uri.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -155,6 +155,9 @@ impl fmt::Display for Url {
 const SCHEME: &str = "http://";
 const DEFAULT_PORT: u16 = 80;
 
+/// Longest URL; looking for what is wrong with one takes the square of its length.
+const URL_BYTES_MAX: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +192,7 @@ mod tests {
         check("http://x:0/", 8, "port");
         check("http://x:99999/", 8, "");
         check("http:///x", 0, "valid");
+        check(&format!("http://x/{}", "a".repeat(5000)), 4096, "too long");
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl Service for Reader {
         Box::pin(async move {
             if request.path == "/slow" {
                 let (promise, later) = marline::deferred::Deferred::<()>::new();
-                let fire = move || drop(promise.callback(()));
+                let fire = move || {
+                    promise.callback(());
+                };
                 drop(reactor.call_after(Duration::from_millis(300), Box::new(fire)));
                 let _ = later.await;
             }

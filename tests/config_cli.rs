@@ -43,6 +43,30 @@ fn check(text: &str) -> Loaded {
     config::load_file(file, &registry(), &nothing, Purpose::Check)
 }
 
+#[test]
+fn the_configurations_that_we_ship_have_no_mistakes() {
+    let mut paths = vec![
+        root().join("config/marline.toml"),
+        root().join("config/package.toml"),
+    ];
+    let recipes = std::fs::read_dir(root().join("config/recipes")).unwrap();
+    paths.extend(recipes.map(|entry| entry.unwrap().path()));
+    assert!(
+        paths.len() >= 6,
+        "the quick start, the package's and four recipes"
+    );
+    for path in paths {
+        let (out, err, code) = marline(&["check", "--config", path.to_str().unwrap()]);
+        assert_eq!(
+            (err.as_str(), code),
+            ("", Some(0)),
+            "{}: {out}",
+            path.display()
+        );
+        assert!(out.ends_with(": no mistakes\n"), "{out}");
+    }
+}
+
 /// A configuration around the example of one component.
 fn around(one: &Descriptor) -> String {
     let names = |kind: &str| {

@@ -21,6 +21,7 @@ const CLASSES: &[&str] = &[
     "cycle",
     "duplicate_listener",
     "missing_file",
+    "unreadable_secret",
     "bad_vrl",
     "condition_assigns",
     "bad_regex",

@@ -95,6 +95,8 @@ pub struct Findings {
     list: Vec<Finding>,
     /// Errors beyond [`FINDINGS_MAX`].
     more: usize,
+    /// Values that are not shown: they may be secrets.
+    hidden: Vec<Place>,
     /// Where a finding goes that is not kept.
     spare: Option<Finding>,
 }
@@ -136,6 +138,16 @@ impl Findings {
         }
         self.list.push(finding);
         self.list.last_mut().expect("it was pushed a line above")
+    }
+
+    /// The value at `place` is shown as asterisks wherever its line is shown.
+    pub fn hide(&mut self, place: Place) {
+        self.hidden.push(place);
+    }
+
+    /// Hides what the other hides.
+    pub fn hide_as(&mut self, other: &Findings) {
+        self.hidden.extend_from_slice(&other.hidden);
     }
 
     /// The number of errors.
@@ -186,7 +198,7 @@ impl Findings {
     pub fn render(&self, files: &Files) -> String {
         let mut out = String::new();
         for finding in &self.list {
-            render(finding, files, &mut out);
+            render(finding, files, &self.hidden, &mut out);
             out.push('\n');
         }
         if self.more > 0 {
@@ -212,7 +224,7 @@ impl Findings {
 /// Columns of source text shown, and of a caret line before its help goes on a line of its own.
 const COLUMNS_MAX: usize = 100;
 
-fn render(finding: &Finding, files: &Files, out: &mut String) {
+fn render(finding: &Finding, files: &Files, hidden: &[Place], out: &mut String) {
     let _ = writeln!(out, "{}: {}", finding.severity.word(), finding.message);
     let help = finding.help.as_deref();
     let Some(place) = finding.place else {
@@ -226,6 +238,7 @@ fn render(finding: &Finding, files: &Files, out: &mut String) {
     let gutter = widest.to_string().len();
     let excerpt = Excerpt {
         files,
+        hidden,
         gutter,
         arrow: "-->",
         mark: '^',
@@ -248,6 +261,7 @@ fn render(finding: &Finding, files: &Files, out: &mut String) {
 #[derive(Clone, Copy)]
 struct Excerpt<'a> {
     files: &'a Files,
+    hidden: &'a [Place],
     /// Width of the line numbers.
     gutter: usize,
     arrow: &'a str,
@@ -270,11 +284,13 @@ impl Excerpt<'_> {
         let column = file.text[range.start..start].chars().count() + 1;
         let path = file.path.display();
         let _ = writeln!(out, "{:gutter$}{} {path}:{number}:{column}", "", self.arrow);
-        let line = Line::cut(
+        let text = masked(
             &file.text[range.clone()],
-            start - range.start,
-            end - range.start,
+            place.file,
+            range.start,
+            self.hidden,
         );
+        let line = Line::cut(&text, start - range.start, end - range.start);
         let _ = writeln!(out, "{:gutter$} |", "");
         let _ = writeln!(out, "{number:>gutter$} | {}", line.text);
         let marks: String = std::iter::repeat_n(self.mark, line.marks).collect();
@@ -292,6 +308,20 @@ impl Excerpt<'_> {
             }
         }
     }
+}
+
+/// The line that begins at byte `start` of the file, hidden values replaced by as many bytes.
+fn masked(line: &str, file: u16, start: usize, hidden: &[Place]) -> String {
+    let mut bytes = line.as_bytes().to_vec();
+    for place in hidden.iter().filter(|place| place.file == file) {
+        let first = (place.start as usize)
+            .saturating_sub(start)
+            .min(bytes.len());
+        let last = (place.end as usize).saturating_sub(start).min(bytes.len());
+        bytes[first..last].fill(b'*');
+    }
+    // Values begin and end on whole characters, so what is left is UTF-8.
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A source line as shown, and where the marks go under it, in columns.

@@ -315,6 +315,7 @@ impl Resolver<'_> {
             let outer = std::mem::take(&mut self.findings);
             let value = self.value(owner, kind, node);
             let inner = std::mem::replace(&mut self.findings, outer);
+            self.findings.hide_as(&inner);
             if let (Some(value), 0) = (value, inner.errors()) {
                 return Some(value);
             }
@@ -395,6 +396,9 @@ impl Resolver<'_> {
     }
 
     fn wrong(&mut self, wrong: Wrong) {
+        if wrong.hide {
+            self.findings.hide(wrong.place);
+        }
         let finding = self.findings.error(wrong.place, wrong.message);
         finding.help = wrong.help;
     }

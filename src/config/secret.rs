@@ -45,6 +45,8 @@ pub struct Wrong {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+    /// The value at the place may be the secret itself: it must not be shown.
+    pub hide: bool,
     /// It is a credential, and there is no `$CREDENTIALS_DIRECTORY` here.
     pub outside_unit: bool,
 }
@@ -56,6 +58,7 @@ impl Wrong {
             message: message.into(),
             help: None,
             outside_unit: false,
+            hide: false,
         }
     }
 
@@ -106,12 +109,15 @@ fn parse(node: &Node) -> Result<(Where, &str, Place), Wrong> {
                 return Err(Wrong::new(second.key_place, message).help(SHAPE));
             }
         },
-        Data::Text(_) => {
+        _ => {
             // Its text is not shown: somebody may have pasted the secret itself.
             let message = "a secret does not stand in the configuration";
-            return Err(Wrong::new(node.place, message).help(SHAPE));
+            let wrong = Wrong::new(node.place, message).help(SHAPE);
+            return Err(Wrong {
+                hide: true,
+                ..wrong
+            });
         }
-        _ => return Err(Wrong::new(node.place, "expected a secret").help(SHAPE)),
     };
     let known = WHERE.iter().find(|(key, _)| *key == entry.key);
     let Some((_, place_of)) = known else {

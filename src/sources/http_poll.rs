@@ -36,11 +36,15 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     summary: "documents that are fetched by HTTP again and again",
     options: &[
         Opt::new(
+            "url",
+            "what to fetch: one http:// URL; or `urls`",
+            Kind::Text(Some(check_url)),
+        ),
+        Opt::new(
             "urls",
-            "what to fetch: http:// URLs, each on its own",
+            "what to fetch: http:// URLs, each on its own; or `url`",
             Kind::List(&Kind::Text(Some(check_url))),
-        )
-        .required(),
+        ),
         Opt::new(
             "every",
             "time between two requests for the same URL",
@@ -132,10 +136,7 @@ fn keys(text: &str) -> Result<Vec<String>, Mistake> {
 }
 
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
-    let urls = options.texts("urls");
-    if urls.is_empty() {
-        return Err(options.mistake("urls", "`urls` is empty"));
-    }
+    let urls = options.one_or_many("url", "urls")?;
     let urls = urls.into_iter().map(parse_url);
     let split = options.maybe_text("split").map(keys).transpose();
     Ok(Box::new(HttpPoll {

@@ -1,5 +1,5 @@
 //! The graph: which pipelines a source feeds, what their steps do to a batch, which sinks want
-//! the result. [`Graph::plan`] answers with a [`Plan`]; nothing has been admitted yet then.
+//! the result. [`Plan::make`] answers with a [`Plan`]; nothing has been admitted yet then.
 //!
 //! Steps run to their end in one go and see the whole batch. A pipeline that others read from
 //! hands each of them a copy of its batch; copies share the bytes.

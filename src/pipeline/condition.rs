@@ -514,7 +514,7 @@ mod tests {
         check("upcase!(.a)", "", "this is string", "compare it");
         check("  ", "", "empty", "");
         check(".a ==", "", "unexpected end", "");
-        check(".\"ä\" == 'x'", "'", "syntax error", "double quotes");
+        check(".\"ä\" == 'x'", "'", "not expected here", "double quotes");
         check("match(.a, r'(')", "r'('", "regular expression", "");
         check("del(.a) == 1", "del(.a)", "read-only", "cannot be deleted");
         check("starts_with(.a, 5)", "5", "integer", "substring");

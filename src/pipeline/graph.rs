@@ -192,23 +192,24 @@ impl Plan {
     fn add_shares(&mut self, pipeline: &Pipeline, batch: &Batch) -> u64 {
         let events = batch.events.len();
         let index = self.batches.len();
-        let mut union = Union::new(events);
+        let weight_bytes = batch.weight_bytes();
+        let mut union = Union::default();
         for route in &pipeline.routes {
             let selection = pick(pipeline, route, batch);
             let picked = selection.as_ref().map_or(events, |picked| picked.len());
             if picked == 0 {
                 continue;
             }
-            union.add(selection.as_deref());
+            union.add(selection.as_deref(), events);
             self.shares.push(Share {
                 port: Rc::clone(&route.port),
                 batch: index,
-                bytes: batch.weight_bytes() * picked / events,
+                bytes: weight_bytes * picked / events,
                 selection,
                 required: route.required,
             });
         }
-        union.count()
+        union.count(events)
     }
 }
 
@@ -260,31 +261,28 @@ fn push_copies(todo: &mut Vec<(Rc<Pipeline>, Batch)>, readers: &[Rc<Pipeline>], 
 }
 
 /// How many events at least one of several selections holds, without a set where one holds all.
+#[derive(Default)]
 struct Union {
     all: bool,
+    /// Empty until a selection leaves something out: most routes want everything.
     seen: Vec<bool>,
 }
 
 impl Union {
-    fn new(events: usize) -> Self {
-        Union {
-            all: false,
-            seen: vec![false; events],
+    fn add(&mut self, selection: Option<&[u32]>, events: usize) {
+        let Some(picked) = selection else {
+            self.all = true;
+            return;
+        };
+        self.seen.resize(events, false);
+        for index in picked {
+            self.seen[*index as usize] = true;
         }
     }
 
-    fn add(&mut self, selection: Option<&[u32]>) {
-        match selection {
-            None => self.all = true,
-            Some(picked) => picked
-                .iter()
-                .for_each(|index| self.seen[*index as usize] = true),
-        }
-    }
-
-    fn count(&self) -> u64 {
+    fn count(&self, events: usize) -> u64 {
         if self.all {
-            return self.seen.len() as u64;
+            return events as u64;
         }
         self.seen.iter().filter(|seen| **seen).count() as u64
     }

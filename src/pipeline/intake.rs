@@ -166,18 +166,13 @@ impl Engine {
         self.check_drained();
     }
 
-    fn deliver(
-        self: &Rc<Self>,
-        source: &Rc<SourceState>,
-        batch: Batch,
-        stage: Stage,
-    ) -> Deferred<Delivered> {
+    fn deliver(self: &Rc<Self>, source: &Rc<SourceState>, batch: Batch) -> Deferred<Delivered> {
         let plan = Plan::make(&source.pipelines, batch, &*self.scheduler);
         let (promise, deferred) = Deferred::new();
         let waiting = Waiting {
             plan,
             ticket: Ticket::new(promise),
-            stage,
+            stage: source.stage,
         };
         let must_queue = !source.waiting.borrow().is_empty();
         if must_queue || !fits(&waiting.plan) {
@@ -423,10 +418,8 @@ impl Intake {
             result
         };
         let outlet = &self.outlet;
-        outlet
-            .engine
-            .deliver(&outlet.source, batch, outlet.source.stage)
-            .add_both(settle)
+        let delivery = outlet.engine.deliver(&outlet.source, batch);
+        delivery.add_both(settle)
     }
 
     /// Whether to stop reading. Once it has said so, the resume call will come.

@@ -17,7 +17,7 @@ use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
-use crate::protocol::{End, Framing};
+use crate::protocol::Framing;
 use crate::reactor::TimerGuard;
 use crate::time::{Duration, Instant};
 use crate::transport::{
@@ -25,7 +25,7 @@ use crate::transport::{
 };
 
 use super::addresses::{self, DIAL_STREAM_KIND};
-use super::framed::{FramedInput, InputShared, cut_by};
+use super::framed::{FramedInput, InputShared};
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -201,7 +201,6 @@ impl Target {
             target: self.this.clone(),
             input: self.input.input(&self.address.to_string()),
             began: self.network.reactor().now(),
-            has_ended: false,
         });
         let dialled = self
             .network
@@ -277,7 +276,6 @@ struct Reader {
     target: Weak<Target>,
     input: FramedInput,
     began: Instant,
-    has_ended: bool,
 }
 
 impl Protocol for Reader {
@@ -289,34 +287,25 @@ impl Protocol for Reader {
         let spent = target.network.reactor().now().since(self.began);
         connection.set_deadline(target.timeout.map(|limit| limit.saturating_sub(spent)));
         *target.state.borrow_mut() = State::Reading(connection.clone());
-        let resumed = connection.clone();
-        self.input.intake().on_resume(move || resumed.resume());
+        self.input.begin(connection);
         Ok(())
     }
 
     fn received(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
-        self.input.push(bytes)?;
-        if self.input.intake().is_blocked() {
-            connection.pause();
-        }
-        Ok(())
+        self.input.receive(connection, bytes)
     }
 
     fn eof(&mut self, connection: &Connection) -> Result<(), Failure> {
-        self.has_ended = true;
-        self.input.finish(End::Clean);
-        connection.finish();
+        self.input.end(connection);
         Ok(())
     }
 
     fn closed(mut self: Box<Self>, reason: &CloseReason) {
-        if !self.has_ended {
-            self.input.finish(End::Cut(cut_by(reason)));
-        }
+        let has_ended = self.input.close(reason);
         let Some(target) = self.target.upgrade() else {
             return;
         };
-        if !self.has_ended {
+        if !has_ended {
             let (component, address) = (&target.component, &target.address);
             tracing::warn!(event = "fetch_cut", component, %address, %reason,
                 "{address} did not finish: {reason}");

@@ -16,7 +16,7 @@ use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
 use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
 use crate::time::WallTime;
-use crate::transport::CloseReason;
+use crate::transport::{CloseReason, Connection};
 
 /// What a source counts beside the events in its pipelines' ledgers.
 #[derive(Debug, Default)]
@@ -133,6 +133,7 @@ impl InputShared {
             origin: self.origin(peer),
             intake: self.outlet.intake(),
             shared: Rc::clone(self),
+            has_ended: false,
         }
     }
 
@@ -151,20 +152,49 @@ pub struct FramedInput {
     framer: Box<dyn Framer>,
     origin: Arc<Origin>,
     intake: Intake,
+    /// The peer's end of stream has been seen.
+    has_ended: bool,
 }
 
+/// What every protocol that reads frames does at each of its calls.
 impl FramedInput {
-    /// The window of this input.
-    pub fn intake(&self) -> &Intake {
-        &self.intake
+    /// The connection stands: it is read on when there is room again.
+    pub fn begin(&self, connection: &Connection) {
+        let resumed = connection.clone();
+        self.intake.on_resume(move || resumed.resume());
     }
 
-    /// Takes the next bytes and delivers the events they complete. The answer joins nothing:
-    /// a failed delivery is counted, and the books have it.
+    /// Delivers the events that the next bytes complete, and stops reading where there is no
+    /// room for more. The answer joins nothing: a failed delivery is counted, and the books
+    /// have it.
     ///
     /// # Errors
-    /// The peer broke the framing: nothing after this is parsed; close the connection.
-    pub fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
+    /// The peer broke the framing: nothing after this is parsed; the connection is closed.
+    pub fn receive(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
+        self.push(bytes)?;
+        if self.intake.is_blocked() {
+            connection.pause();
+        }
+        Ok(())
+    }
+
+    /// The peer has ended its stream in order: what it left behind is an event.
+    pub fn end(&mut self, connection: &Connection) {
+        self.has_ended = true;
+        self.finish(End::Clean);
+        connection.finish();
+    }
+
+    /// The connection is gone: what it left behind is an `incomplete` event, unless it ended
+    /// in order. Says whether it did.
+    pub fn close(&mut self, reason: &CloseReason) -> bool {
+        if !self.has_ended {
+            self.finish(End::Cut(cut_by(reason)));
+        }
+        self.has_ended
+    }
+
+    fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
         add(&self.shared.counts.bytes, bytes.len() as u64);
         let mut frames = self.shared.frames.take();
         self.framer.push(bytes, &mut frames);
@@ -175,9 +205,7 @@ impl FramedInput {
         error.map_or(Ok(()), Err)
     }
 
-    /// The stream has ended: what it left behind is an event, `incomplete` unless it ended in
-    /// order.
-    pub fn finish(&mut self, end: End) {
+    fn finish(&mut self, end: End) {
         let mut frames = self.shared.frames.take();
         self.framer.finish(end, &mut frames);
         self.hand_over(&mut frames);
@@ -239,7 +267,7 @@ pub fn mark_of(mark: Mark) -> (&'static str, &'static str) {
 }
 
 /// What the mark `incomplete` of a frame says that was under way.
-pub fn cut_by(reason: &CloseReason) -> &'static str {
+fn cut_by(reason: &CloseReason) -> &'static str {
     match reason {
         CloseReason::Eof => "the stream ended",
         CloseReason::Local => "the daemon stopped",

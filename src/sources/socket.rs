@@ -17,7 +17,7 @@ use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
-use crate::protocol::{End, Framing};
+use crate::protocol::Framing;
 use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRefused};
 use crate::time::Duration;
 use crate::transport::{
@@ -28,7 +28,7 @@ use crate::transport::{
 
 use super::addresses::{self, LISTEN_KIND};
 use super::datagrams::DatagramInput;
-use super::framed::{FramedInput, InputShared, cut_by};
+use super::framed::{FramedInput, InputShared};
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -274,7 +274,6 @@ impl Accept for Door {
             shared: Rc::clone(&self.0),
             input: self.0.input.input(&peer.to_string()),
             id: None,
-            has_ended: false,
         }))
     }
 
@@ -299,8 +298,6 @@ struct Lines {
     shared: Rc<Shared>,
     input: FramedInput,
     id: Option<ConnectionId>,
-    /// The peer's end of stream has been seen.
-    has_ended: bool,
 }
 
 impl Protocol for Lines {
@@ -308,30 +305,21 @@ impl Protocol for Lines {
         self.id = Some(connection.id());
         let mut open = self.shared.connections.borrow_mut();
         open.insert(connection.id(), connection.clone());
-        let resumed = connection.clone();
-        self.input.intake().on_resume(move || resumed.resume());
+        self.input.begin(connection);
         Ok(())
     }
 
     fn received(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
-        self.input.push(bytes)?;
-        if self.input.intake().is_blocked() {
-            connection.pause();
-        }
-        Ok(())
+        self.input.receive(connection, bytes)
     }
 
     fn eof(&mut self, connection: &Connection) -> Result<(), Failure> {
-        self.has_ended = true;
-        self.input.finish(End::Clean);
-        connection.finish();
+        self.input.end(connection);
         Ok(())
     }
 
     fn closed(mut self: Box<Self>, reason: &CloseReason) {
-        if !self.has_ended {
-            self.input.finish(End::Cut(cut_by(reason)));
-        }
+        self.input.close(reason);
         if let Some(id) = self.id {
             self.shared.forget(id);
         }

@@ -390,6 +390,28 @@ each_poller! {
         assert_eq!(log.entries().last().unwrap(), "near lost: end of file");
     }
 
+    fn f_081_a_hang_up_behind_unread_data_is_told_once_and_does_not_spin(world: &mut World) {
+        let log = Log::default();
+        let (near, far) = world.streams();
+        let token = Source::new(&near, &log, "near").register_reader(&world.handle);
+        world.turns(ENOUGH);
+        world.handle.remove_reader(token);
+        far.write(b"abc").unwrap();
+        world.turns(ENOUGH); // both directions have been reported and not been served
+        log.expect(&[]);
+        drop(far);
+        world.turns(ENOUGH);
+        let told: &[&str] = if world.kind == Kind::Select { &[] } else { &["near hangup"] };
+        log.expect(told);
+        let before = world.handle.fresh();
+        world.reactor.turn(Some(ms(20))).unwrap();
+        assert!(world.handle.fresh().since(before) >= ms(20));
+        log.expect(told);
+        world.handle.add_reader(token);
+        world.turns(ENOUGH);
+        assert_eq!(log.entries()[told.len()..], ["near read 3", "near lost: end of file"]);
+    }
+
     fn the_loop_ends_with_a_full_pipe_in_both_directions(world: &mut World) {
         // Two ends that echo at most a window of each other: no edge may be lost on the way.
         let (left, right) = world.streams();

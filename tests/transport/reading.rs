@@ -105,6 +105,24 @@ fn c_273_a_reset_is_noticed_while_reading_is_paused() {
 }
 
 #[test]
+fn f_081_a_reset_behind_unread_data_and_an_end_of_stream_is_noticed_while_paused() {
+    // select(2) cannot tell: it knows no hang-ups.
+    for poller in [PollerKind::Epoll, PollerKind::Poll] {
+        let mut world = World::on(poller);
+        let (tape, mut peer) = world.pair();
+        world.run_for(Duration::from_millis(20));
+        tape.connection().pause();
+        peer.write_all(b"unread").unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        world.run_for(Duration::from_millis(20));
+        assert!(!tape.is_closed(), "{poller}: an end of stream is no reset");
+        reset(peer);
+        world.until("the loss", || tape.is_closed());
+        assert_eq!(tape.reason(), Some("reset"), "{poller}");
+    }
+}
+
+#[test]
 fn an_end_of_stream_while_paused_waits_for_resume() {
     let mut world = World::new();
     let (tape, mut peer) = world.pair();

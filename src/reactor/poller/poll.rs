@@ -1,7 +1,9 @@
 //! poll(2): every system has it, the cost is per watched source.
 //!
 //! A direction that was reported is masked until re-armed. A source with both directions masked
-//! is left out altogether, because the kernel would report its hang-up in every pass.
+//! is handed over all the same, with nothing asked for: the kernel reports errors and hang-ups
+//! unasked, and a reset must be noticed while reading is paused (F-081). They last, so the
+//! kernel would report them in every pass: once told, such a source is left out until re-armed.
 
 use std::io;
 use std::sync::Arc;
@@ -55,17 +57,15 @@ impl Poller for PollPoller {
         if !flags[0].is_empty() {
             self.waker.quiet();
         }
-        let asked = self
-            .watched
-            .entries
-            .iter_mut()
-            .filter(|it| it.read || it.write);
+        let asked = self.watched.entries.iter_mut().filter(|it| it.has_news());
         for (watched, flags) in asked.zip(&flags[1..]) {
             if flags.is_empty() {
                 continue;
             }
             let failed = flags.intersects(PollFlags::ERR | PollFlags::NVAL);
             let ended = flags.intersects(PollFlags::HUP | PollFlags::RDHUP);
+            // The peer's end of stream does not come unasked; a reset may follow it.
+            watched.hangup_told |= failed || flags.contains(PollFlags::HUP);
             events.push(watched.report(
                 flags.intersects(PollFlags::IN | PollFlags::PRI) || ended || failed,
                 flags.intersects(PollFlags::OUT | PollFlags::HUP) || failed,
@@ -80,7 +80,7 @@ impl Poller for PollPoller {
     }
 }
 
-/// Calls poll and gives what it said of the waker and of each entry that is not all masked.
+/// Calls poll and gives what it said of the waker and of each entry that may have news.
 fn answers(
     entries: &[Watched],
     waker: &EventWake,
@@ -88,7 +88,7 @@ fn answers(
 ) -> io::Result<Vec<PollFlags>> {
     let mut fds = Vec::with_capacity(entries.len() + 1);
     fds.push(PollFd::new(waker.fd(), PollFlags::IN));
-    for watched in entries.iter().filter(|it| it.read || it.write) {
+    for watched in entries.iter().filter(|it| it.has_news()) {
         let mut wanted = PollFlags::empty();
         if watched.read {
             wanted |= PollFlags::IN | PollFlags::RDHUP;

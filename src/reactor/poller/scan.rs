@@ -21,9 +21,16 @@ pub(super) struct Watched {
     pub(super) fd: Rc<OwnedFd>,
     pub(super) read: bool,
     pub(super) write: bool,
+    /// A hang-up or an error that lasts was told and nothing was re-armed since.
+    pub(super) hangup_told: bool,
 }
 
 impl Watched {
+    /// Whether a report of this source would say something new.
+    pub(super) fn has_news(&self) -> bool {
+        self.read || self.write || !self.hangup_told
+    }
+
     /// What is left of a report when masked directions are silent; masks what is reported.
     pub(super) fn report(&mut self, readable: bool, writable: bool, hangup: bool) -> Readiness {
         let seen = Readiness {
@@ -53,6 +60,7 @@ impl Watchlist {
             fd,
             read: true,
             write: true,
+            hangup_told: false,
         });
     }
 
@@ -70,9 +78,11 @@ impl Watchlist {
         let Some(&position) = self.positions.get(&token) else {
             return;
         };
+        let watched = &mut self.entries[position];
+        watched.hangup_told = false;
         match direction {
-            Direction::Read => self.entries[position].read = true,
-            Direction::Write => self.entries[position].write = true,
+            Direction::Read => watched.read = true,
+            Direction::Write => watched.write = true,
         }
     }
 }

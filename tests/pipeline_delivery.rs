@@ -13,11 +13,12 @@ use marline::buffer::memory::MemoryQueue;
 use marline::deferred::Deferred;
 use marline::event::{Batch, Event, Origin, Span};
 use marline::pipeline::condition::Condition;
-use marline::pipeline::graph::{Pipeline, Route};
+use marline::pipeline::graph::{LabelledStep, Pipeline, Route};
 use marline::pipeline::intake::{CONNECTION_WINDOW_BYTES, Engine, Intake};
 use marline::pipeline::memory::Memory;
 use marline::pipeline::part::{Delivered, Part, Stage};
 use marline::pipeline::port::Port;
+use marline::pipeline::step::{Step, StepReport};
 use marline::time::{Cancel, Duration, Instant, Scheduler, Timers, WallTime};
 
 /// Queues calls; runs them when asked.
@@ -78,6 +79,10 @@ struct World {
 
 /// One pipeline into sinks given as (capacity, required, condition).
 fn world(sinks: &[(usize, bool, Option<&str>)]) -> World {
+    world_with(sinks, Vec::new())
+}
+
+fn world_with(sinks: &[(usize, bool, Option<&str>)], steps: Vec<LabelledStep>) -> World {
     let later = Rc::new(Later::default());
     let port = |index: usize, capacity: usize| {
         let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
@@ -95,7 +100,7 @@ fn world(sinks: &[(usize, bool, Option<&str>)]) -> World {
         required: sink.1,
     };
     let routes = ports.iter().zip(sinks).map(route).collect();
-    let pipeline = Pipeline::new("main", Vec::new(), routes, None);
+    let pipeline = Pipeline::new("main", steps, routes, None);
     let memory = Memory::new(64 << 20);
     let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
     let engine = Engine::new(memory.clone(), scheduler, ports.clone());
@@ -358,6 +363,84 @@ fn routes_take_what_their_condition_holds_for() {
     first.delivered();
     second.delivered();
     assert_eq!(state.get(), 1);
+}
+
+#[test]
+fn what_a_sink_gets_of_a_chunk_keeps_no_more_than_it_is() {
+    let world = world(&[
+        (1 << 20, true, None),
+        (
+            1 << 20,
+            true,
+            Some(r#"starts_with(string!(.message), "y")"#),
+        ),
+    ]);
+    let mut chunk = vec![b'x'; 256 << 10];
+    chunk[1000] = b'y';
+    let mut mixed = batch(256, 1000);
+    mixed.bytes = Bytes::from(chunk);
+    let whole = mixed.weight_bytes();
+    let state = watch(world.intake(Stage::Delivered).deliver(mixed));
+    assert_eq!(world.ports[0].held_bytes(), whole);
+    assert!(world.ports[1].held_bytes() < 1100);
+    let (first, second) = (world.take(0).unwrap(), world.take(1).unwrap());
+    assert_eq!(second.batch().pinned_bytes(), 1000);
+    let events: Vec<&Event> = second.events().collect();
+    assert!(events.len() == 1 && second.batch().raw(events[0])[0] == b'y');
+    world.balanced();
+    first.delivered();
+    second.delivered();
+    assert_eq!(state.get(), 1);
+    let ports = world.ports.iter();
+    assert_eq!(ports.map(|port| port.held_bytes()).sum::<usize>(), 0);
+}
+
+/// Panics at a batch whose first byte is `b`; drops events that begin with `d`.
+struct Touchy;
+
+impl Step for Touchy {
+    fn apply(&mut self, batch: &mut Batch, report: &mut StepReport) {
+        let before = batch.events.len();
+        let bytes = batch.bytes.clone();
+        let first = |event: &Event| bytes[event.raw().start as usize];
+        batch.events.retain(|event| first(event) != b'd');
+        report.filtered += (before - batch.events.len()) as u64;
+        assert!(bytes[0] != b'b', "a bug in a step");
+    }
+}
+
+#[test]
+fn f_009_a_step_that_panics_costs_its_batch_and_nothing_else() {
+    let step = LabelledStep {
+        label: "main.1:touchy".into(),
+        step: Box::new(Touchy),
+        has_failed: false,
+    };
+    let world = world_with(&[(1 << 20, true, None)], vec![step]);
+    let intake = world.intake(Stage::Delivered);
+    let of = |text: &'static [u8]| {
+        let mut batch = batch(3, 1);
+        batch.bytes = Bytes::from_static(text);
+        batch
+    };
+    let before = watch(intake.deliver(of(b"xxd")));
+    for _ in 0..3 {
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            drop(intake.deliver(of(b"bdx")));
+        }));
+        assert!(caught.is_err());
+        world.balanced();
+    }
+    let after = watch(intake.deliver(of(b"dyd")));
+    let books = world.pipeline.ledger();
+    assert_eq!(books.dropped.snapshot().get("panicked"), Some(&9));
+    assert_eq!(books.filtered.total(), 3, "the step is still there");
+    world.take(0).unwrap().delivered();
+    world.take(0).unwrap().delivered();
+    assert_eq!((before.get(), after.get()), (1, 1));
+    assert!(world.engine.is_drained(), "nothing is outstanding");
+    assert!(!intake.is_blocked());
+    world.balanced();
 }
 
 /// Random deliveries and settlements: the books balance after every single one.

@@ -202,15 +202,21 @@ impl Batch {
     /// Neighbours with exactly one newline between them keep it, so that a run of lines can
     /// still be written as one piece.
     pub fn compact(&mut self) -> bool {
+        self.compact_below(2)
+    }
+
+    /// As [`compact`](Self::compact), when it is less than one part in `parts` of the chunk.
+    pub fn compact_below(&mut self, parts: usize) -> bool {
         // The usual answer, without a look at the fields: they lie within the events.
-        if self.event_bytes() * 2 >= self.bytes.len() {
+        let lengths = self.events.iter().map(|event| event.raw().len());
+        if !is_below(lengths, parts, self.bytes.len()) {
             return false;
         }
         let runs = self.runs();
-        let live: usize = runs.iter().map(|run| run.len()).sum();
-        if live * 2 >= self.bytes.len() {
+        if !is_below(runs.iter().map(Run::len), parts, self.bytes.len()) {
             return false;
         }
+        let live = runs.iter().map(Run::len).sum();
         let old = self.bytes.clone();
         let mut exact = BytesMut::with_capacity(live);
         let mut events = self.events.iter_mut();
@@ -226,6 +232,26 @@ impl Batch {
         }
         self.bytes = exact.freeze();
         true
+    }
+
+    /// A batch of its own of the events at `picked`, when they are less than one part in
+    /// `parts` of the bytes that this one pins.
+    pub fn pick_out(&self, picked: &[u32], parts: usize) -> Option<Batch> {
+        let events = picked.iter().map(|index| &self.events[*index as usize]);
+        let lengths = events.clone().map(|event| event.raw().len());
+        if !is_below(lengths, parts, self.bytes.len()) {
+            return None;
+        }
+        let origin = Arc::clone(&self.origin);
+        let mut batch = Batch::new(origin, self.received, self.bytes.clone());
+        batch.events = events.cloned().collect();
+        batch.compact_below(parts).then_some(batch)
+    }
+
+    /// Lets go of the events and their bytes.
+    pub fn forget(&mut self) {
+        self.events = Vec::new();
+        self.bytes = Bytes::new();
     }
 
     /// The live ranges in order of the events, neighbours joined over their newline.
@@ -264,6 +290,19 @@ impl Event {
             Event::Fields(fields) => fields.relocate(old, moved),
         }
     }
+}
+
+/// Whether the lengths add up to less than one part in `parts` of `whole`. The usual answer, no,
+/// comes after a few of them.
+fn is_below(lengths: impl Iterator<Item = usize>, parts: usize, whole: usize) -> bool {
+    let mut sum = 0;
+    for length in lengths {
+        sum += length;
+        if sum.saturating_mul(parts) >= whole {
+            return false;
+        }
+    }
+    whole > 0
 }
 
 /// A live range and how many consecutive events lie in it.

@@ -3,6 +3,9 @@
 //!
 //! Steps run to their end in one go and see the whole batch. A pipeline that others read from
 //! hands each of them a copy of its batch; copies share the bytes.
+//!
+//! A step or condition that panics costs the batch, which is counted as dropped, and whoever
+//! delivered it; the pipelines keep their steps and their books balance (F-009).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -102,54 +105,136 @@ pub struct Plan {
 impl Plan {
     /// Runs `batch` through `pipelines` and all that read from them.
     pub fn make(pipelines: &[Rc<Pipeline>], batch: Batch, scheduler: &dyn Scheduler) -> Plan {
-        let mut plan = Plan::default();
+        let mut making = Making {
+            plan: Plan::default(),
+            todo: Vec::with_capacity(pipelines.len()),
+            letters: Vec::new(),
+        };
         let now = scheduler.now();
-        let mut todo = Vec::with_capacity(pipelines.len());
-        push_copies(&mut todo, pipelines, batch);
-        while let Some((pipeline, batch)) = todo.pop() {
-            plan.run(&pipeline, batch, now, &mut todo);
+        push_copies(&mut making.todo, pipelines, batch);
+        while let Some((pipeline, batch)) = making.todo.pop() {
+            making.run(&pipeline, batch, now);
         }
-        plan
+        making.letters.clear();
+        std::mem::take(&mut making.plan)
     }
 
-    /// For a plan that must wait: keeps no more memory than its events need.
-    pub(super) fn compact(&mut self) {
-        for batch in &mut self.batches {
-            batch.compact();
+    /// Copies out what is less than one part in `parts` of the chunk that it keeps in memory:
+    /// the events of a batch, and those few of a batch that one sink gets. It asks for less room
+    /// then.
+    pub(super) fn compact(&mut self, parts: usize) {
+        for share in &mut self.shares {
+            let Some(picked) = &share.selection else {
+                continue;
+            };
+            if let Some(batch) = self.batches[share.batch].pick_out(picked, parts) {
+                share.bytes = batch.weight_bytes();
+                share.selection = None;
+                share.batch = self.batches.len();
+                self.batches.push(batch);
+            }
+        }
+        for (index, batch) in self.batches.iter_mut().enumerate() {
+            let mut shares = self.shares.iter_mut().filter(|it| it.batch == index);
+            let Some(first) = shares.next() else {
+                // Everybody has got their own copy, or nobody wants it.
+                batch.forget();
+                continue;
+            };
+            if batch.compact_below(parts) {
+                let (weight_bytes, events) = (batch.weight_bytes(), batch.events.len());
+                for share in std::iter::once(first).chain(shares) {
+                    let picked = share.selection.as_ref().map_or(events, |it| it.len());
+                    share.bytes = weight_bytes * picked / events.max(1);
+                }
+            }
         }
     }
+}
 
-    fn run(
-        &mut self,
-        pipeline: &Rc<Pipeline>,
-        mut batch: Batch,
-        now: Instant,
-        todo: &mut Vec<(Rc<Pipeline>, Batch)>,
-    ) {
+/// A plan while foreign code works on it. Dropped before it is whole, by a panic, it books what
+/// is lost with it.
+struct Making {
+    plan: Plan,
+    /// What is still to be run.
+    todo: Vec<(Rc<Pipeline>, Batch)>,
+    /// Dead letters in the plan: to which sink, how many.
+    letters: Vec<(Rc<Port>, u64)>,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        for (pipeline, events) in self.plan.held.drain(..) {
+            pipeline.ledger.in_flight.sub(events);
+            pipeline.ledger.dropped.add(PANICKED, events);
+        }
+        for (pipeline, batch) in self.todo.drain(..) {
+            let events = batch.events.len() as u64;
+            pipeline.ledger.received.add(events);
+            pipeline.ledger.dropped.add(PANICKED, events);
+        }
+        for (port, events) in self.letters.drain(..) {
+            port.refuse(events, PANICKED);
+        }
+    }
+}
+
+/// Events that a pipeline has received and not booked any further. Dropped with some left, by a
+/// panic, it books them as dropped.
+struct AtStake<'a> {
+    pipeline: &'a Pipeline,
+    events: usize,
+    /// The steps while they are out of the pipeline.
+    steps: Vec<LabelledStep>,
+}
+
+impl Drop for AtStake<'_> {
+    fn drop(&mut self) {
+        if !self.steps.is_empty() {
+            self.pipeline.steps.replace(std::mem::take(&mut self.steps));
+        }
+        if self.events > 0 {
+            let dropped = &self.pipeline.ledger.dropped;
+            dropped.add(PANICKED, self.events as u64);
+        }
+    }
+}
+
+/// The reason under which events are counted that a panic has cost.
+const PANICKED: &str = "panicked";
+
+impl Making {
+    fn run(&mut self, pipeline: &Rc<Pipeline>, mut batch: Batch, now: Instant) {
         pipeline.ledger.received.add(batch.events.len() as u64);
-        self.run_steps(pipeline, &mut batch, now);
+        // The steps are foreign code: they are taken out of their cell while they run.
+        let mut at_stake = AtStake {
+            pipeline,
+            events: batch.events.len(),
+            steps: pipeline.steps.take(),
+        };
+        self.run_steps(&mut at_stake, &mut batch, now);
         if batch.events.is_empty() {
             return;
         }
         let wanted = self.add_shares(pipeline, &batch);
+        at_stake.events = 0;
         let readers = pipeline.readers.borrow().clone();
         let events = batch.events.len() as u64;
         let held = if readers.is_empty() { wanted } else { events };
         pipeline.ledger.filtered.add("to", events - held);
         if held > 0 {
             pipeline.ledger.in_flight.add(held);
-            self.held.push((Rc::clone(pipeline), held));
+            self.plan.held.push((Rc::clone(pipeline), held));
         }
         if !readers.is_empty() {
-            push_copies(todo, &readers, batch.clone());
+            push_copies(&mut self.todo, &readers, batch.clone());
         }
-        self.batches.push(batch);
+        self.plan.batches.push(batch);
     }
 
-    /// The steps are foreign code: they are taken out of their cell while they run.
-    fn run_steps(&mut self, pipeline: &Rc<Pipeline>, batch: &mut Batch, now: Instant) {
-        let mut steps = pipeline.steps.take();
-        for labelled in &mut steps {
+    fn run_steps(&mut self, at_stake: &mut AtStake<'_>, batch: &mut Batch, now: Instant) {
+        let pipeline = at_stake.pipeline;
+        for labelled in &mut at_stake.steps {
             if batch.events.is_empty() {
                 break;
             }
@@ -157,8 +242,8 @@ impl Plan {
             labelled.step.apply(batch, &mut report);
             log_first_failure(labelled, &report);
             self.book(pipeline, labelled, batch, report);
+            at_stake.events = batch.events.len();
         }
-        pipeline.steps.replace(steps);
     }
 
     fn book(
@@ -176,22 +261,24 @@ impl Plan {
         let (Some(letters), Some(port)) = (letters, &pipeline.errors_to) else {
             return;
         };
-        books.dead_lettered.add(letters.events.len() as u64);
-        self.shares.push(Share {
+        let events = letters.events.len() as u64;
+        books.dead_lettered.add(events);
+        self.letters.push((Rc::clone(port), events));
+        self.plan.shares.push(Share {
             port: Rc::clone(port),
-            batch: self.batches.len(),
+            batch: self.plan.batches.len(),
             selection: None,
             bytes: letters.weight_bytes(),
             required: true,
         });
-        self.batches.push(letters);
+        self.plan.batches.push(letters);
     }
 
     /// Adds a share per route that wants events of `batch`, which is the next to be pushed.
     /// Answers how many events at least one route wanted.
     fn add_shares(&mut self, pipeline: &Pipeline, batch: &Batch) -> u64 {
         let events = batch.events.len();
-        let index = self.batches.len();
+        let index = self.plan.batches.len();
         let weight_bytes = batch.weight_bytes();
         let mut union = Union::default();
         for route in &pipeline.routes {
@@ -201,7 +288,7 @@ impl Plan {
                 continue;
             }
             union.add(selection.as_deref(), events);
-            self.shares.push(Share {
+            self.plan.shares.push(Share {
                 port: Rc::clone(&route.port),
                 batch: index,
                 bytes: weight_bytes * picked / events,

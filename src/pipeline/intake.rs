@@ -29,6 +29,12 @@ pub const CONNECTION_WINDOW_BYTES: usize = 1 << 20;
 /// the last holder of some bytes is, which nobody announces.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
 
+/// Events that wait are copied out when they are less than one part in so many of the chunks
+/// that they keep in memory.
+const SPARSE_WAITING: usize = 2;
+/// The same for events that go on at once: at most an eighth of a chunk is copied then.
+const SPARSE: usize = 8;
+
 /// Admits batches, and wakes what waits for room.
 pub struct Engine {
     memory: Memory,
@@ -166,8 +172,7 @@ impl Engine {
         self.check_drained();
     }
 
-    fn deliver(self: &Rc<Self>, source: &Rc<SourceState>, batch: Batch) -> Deferred<Delivered> {
-        let plan = Plan::make(&source.pipelines, batch, &*self.scheduler);
+    fn deliver(self: &Rc<Self>, source: &Rc<SourceState>, plan: Plan) -> Deferred<Delivered> {
         let (promise, deferred) = Deferred::new();
         let waiting = Waiting {
             plan,
@@ -185,7 +190,7 @@ impl Engine {
 
     /// A batch that waits keeps no more memory than it needs.
     fn wait(self: &Rc<Self>, source: &SourceState, mut waiting: Waiting) {
-        waiting.plan.compact();
+        waiting.plan.compact(SPARSE_WAITING);
         want_room(&waiting.plan);
         source.waiting.borrow_mut().push_back(waiting);
     }
@@ -325,9 +330,10 @@ fn admit(waiting: Waiting) {
         pipeline.ledger().in_flight.sub(events);
         pipeline.ledger().passed.add(events);
     }
-    if plan.shares.iter().any(|share| share.port.has_backlog()) {
-        plan.compact();
-    }
+    // A sink keeps what it has sent until its peer has it: also what needs not wait must not
+    // keep many times its size.
+    let waits = plan.shares.iter().any(|share| share.port.has_backlog());
+    plan.compact(if waits { SPARSE_WAITING } else { SPARSE });
     let batches: Vec<Rc<Batch>> = plan.batches.into_iter().map(Rc::new).collect();
     for share in plan.shares {
         let batch = Rc::clone(&batches[share.batch]);
@@ -366,6 +372,11 @@ impl Outlet {
         self.source.stage
     }
 
+    /// The memory budget: who holds bytes that are in no batch yet counts them here.
+    pub fn memory(&self) -> &Memory {
+        &self.engine.memory
+    }
+
     /// Clocks and timers, for sources that have no other.
     pub fn scheduler(&self) -> &Rc<dyn Scheduler> {
         &self.engine.scheduler
@@ -398,11 +409,13 @@ impl Intake {
     /// stage, or with the first failure when all of them are settled and one gave up.
     pub fn deliver(&self, batch: Batch) -> Deferred<Delivered> {
         let source = Rc::clone(&self.outlet.source);
+        let engine = Rc::clone(&self.outlet.engine);
         let bytes = batch.weight_bytes();
+        // First, because a step that panics must leave nothing outstanding behind.
+        let plan = Plan::make(&source.pipelines, batch, &*engine.scheduler);
         add(&source.outstanding_bytes, bytes);
         add(&self.state.outstanding_bytes, bytes);
         add(&source.batches_open, 1);
-        let engine = Rc::clone(&self.outlet.engine);
         let intake = Rc::clone(&self.state);
         let settle = move |result| {
             source
@@ -418,7 +431,7 @@ impl Intake {
             result
         };
         let outlet = &self.outlet;
-        let delivery = outlet.engine.deliver(&outlet.source, batch);
+        let delivery = outlet.engine.deliver(&outlet.source, plan);
         delivery.add_both(settle)
     }
 

@@ -3,7 +3,7 @@
 //! A body is taken or refused as a whole; one that ends early, breaks its framing or its
 //! coding gives nothing. Sizes count twice: as they come over the wire, and decoded. All bodies
 //! that are read at one time share a [`Budget`], so that many senders at once cannot hold more
-//! memory than it says; nobody waits for it, since those who hold it may be slow.
+//! memory than it says. While the daemon's memory is used up no more is read.
 //!
 //! The first look at a body sends `100 Continue` where it is expected: whatever can be refused
 //! by the header fields is refused before.
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
 use super::alarm::Alarm;
+use super::budget::{Budget, Share};
 use super::gzip::{Gunzip, GunzipError};
 use super::message::Headers;
 use crate::reactor::Handle;
@@ -45,53 +46,6 @@ impl Default for BodyLimits {
     }
 }
 
-/// Memory that bodies under way share, in bytes.
-#[derive(Debug)]
-pub struct Budget {
-    bytes_max: usize,
-    used_bytes: Cell<usize>,
-}
-
-impl Budget {
-    /// A budget of so many bytes.
-    pub fn new(bytes_max: usize) -> Rc<Self> {
-        Rc::new(Budget {
-            bytes_max,
-            used_bytes: Cell::new(0),
-        })
-    }
-
-    /// Bytes that bodies hold now.
-    pub fn used_bytes(&self) -> usize {
-        self.used_bytes.get()
-    }
-}
-
-/// One body's share of the budget, given back when dropped.
-struct Share {
-    budget: Rc<Budget>,
-    bytes: usize,
-}
-
-impl Share {
-    fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let used = self.budget.used_bytes.get() - self.bytes + bytes;
-        if used > self.budget.bytes_max {
-            return Err(BodyError::NoMemory);
-        }
-        self.budget.used_bytes.set(used);
-        self.bytes = bytes;
-        Ok(())
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let used = self.budget.used_bytes.get();
-        self.budget.used_bytes.set(used - self.bytes);
-    }
-}
-
 /// Why a body was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyError {
@@ -105,7 +59,9 @@ pub enum BodyError {
     UnknownCoding(String),
     /// Too little came in a window.
     TooSlow,
-    /// The bodies under way use up the budget.
+    /// The bodies under way use up their budget.
+    TooMany,
+    /// The daemon's memory was used up for longer than a body waits for it.
     NoMemory,
 }
 
@@ -115,7 +71,8 @@ impl fmt::Display for BodyError {
             BodyError::TooLarge(max) => {
                 write!(
                     f,
-                    "the body is larger than {max} bytes, or packed too tightly"
+                    "the body is larger than {max} bytes, or packed too tightly; raise \
+                     max_body, or send less at once"
                 )
             }
             BodyError::Broken(why) => write!(f, "the body is broken or incomplete: {why}"),
@@ -127,7 +84,11 @@ impl fmt::Display for BodyError {
                 )
             }
             BodyError::TooSlow => f.write_str("the body came too slowly"),
-            BodyError::NoMemory => f.write_str("too many bodies are being received"),
+            BodyError::TooMany => f.write_str("too many bodies are being received"),
+            BodyError::NoMemory => f.write_str(
+                "the memory of the daemon is used up by what its sinks have not taken yet \
+                 (daemon.memory)",
+            ),
         }
     }
 }
@@ -184,10 +145,7 @@ impl Body {
         budget: &Rc<Budget>,
     ) -> Result<Bytes, BodyError> {
         self.check(limits)?;
-        let share = Share {
-            budget: Rc::clone(budget),
-            bytes: 0,
-        };
+        let share = Share::new(budget);
         let mut collector = Collector::new(self.coding.clone()?, limits.bytes_max, share);
         let mut alarm = Alarm::new(&self.reactor);
         alarm.set(limits.window);
@@ -195,6 +153,12 @@ impl Body {
         while let Some(step) = self.step(&alarm).await {
             match step {
                 Step::Data(bytes) => {
+                    if budget.is_room_full() {
+                        self.wait_for_room(budget).await?;
+                        // The pause was ours: the sender's speed is judged from here.
+                        alarm.set(limits.window);
+                        window_bytes = 0;
+                    }
                     window_bytes += bytes.len();
                     collector.push(&bytes)?;
                 }
@@ -219,6 +183,21 @@ impl Body {
         }
         self.was_read.set(true);
         collector.finish()
+    }
+
+    /// Reads nothing until there is memory again: what comes stays with the sender.
+    async fn wait_for_room(&self, budget: &Budget) -> Result<(), BodyError> {
+        let until = self.reactor.now() + budget.patience();
+        let mut alarm = Alarm::new(&self.reactor);
+        while budget.is_room_full() {
+            let left = until.since(self.reactor.now());
+            if left.is_zero() {
+                return Err(BodyError::NoMemory);
+            }
+            alarm.set(left.min(ROOM_RETRY));
+            poll_fn(|context| alarm.poll(context)).await;
+        }
+        Ok(())
     }
 
     async fn step(&mut self, alarm: &Alarm) -> Option<Step> {
@@ -302,13 +281,14 @@ impl Collector {
         }
         match &mut self.decoder {
             Decoder::Plain(output) => {
-                self.share.grow_to(output.len() + bytes.len())?;
                 output.extend_from_slice(bytes);
+                self.share.grow_to(output.len(), output.capacity())?;
             }
             Decoder::Gzip(gunzip) => {
                 let pushed = gunzip.push(bytes);
                 pushed.map_err(|error| undecodable(error, self.bytes_max))?;
-                self.share.grow_to(gunzip.output_bytes())?;
+                let bytes = gunzip.output_bytes();
+                self.share.grow_to(bytes, gunzip.allocated_bytes())?;
             }
         }
         Ok(())
@@ -322,9 +302,13 @@ impl Collector {
                 .finish()
                 .map_err(|error| undecodable(error, self.bytes_max))?,
         };
-        Ok(Bytes::from(output.into_boxed_slice()))
+        Ok(self.share.settle(output))
     }
 }
+
+/// How often a body that waits for memory looks again: memory is given back wherever the last
+/// holder of some bytes is, which nobody announces.
+const ROOM_RETRY: Duration = Duration::from_millis(20);
 
 fn undecodable(error: GunzipError, bytes_max: usize) -> BodyError {
     match error {

@@ -22,7 +22,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header;
 
-use super::body::{Body, BodyError, BodyLimits, Budget, reason};
+use super::body::{Body, BodyError, BodyLimits, reason};
+use super::budget::Budget;
 use super::message::{Headers, Response};
 use super::url::Url;
 use super::wire::{Plug, Wire};

@@ -60,6 +60,11 @@ impl Gunzip {
         self.decoder.get_ref().output.len()
     }
 
+    /// Bytes that the output takes in memory.
+    pub fn allocated_bytes(&self) -> usize {
+        self.decoder.get_ref().output.capacity()
+    }
+
     fn error(&self) -> GunzipError {
         if self.decoder.get_ref().is_over {
             GunzipError::TooLarge

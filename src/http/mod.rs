@@ -2,8 +2,8 @@
 //!
 //! In reading order:
 //! - [`message`]: what others see of HTTP: requests, responses, headers
-//! - [`body`]: bodies read whole, within limits of size, time and memory; [`gzip`] for their
-//!   coding
+//! - [`body`]: bodies read whole, within limits of size and time; [`gzip`] for their coding;
+//!   [`budget`] for their memory
 //! - `wire`: a transport connection as hyper's reader and writer; `alarm`: time limits
 //! - [`server`]: connections that are served, and stopped in order
 //! - [`client`]: requests to servers, and their [`url`]s
@@ -14,6 +14,7 @@
 
 mod alarm;
 pub mod body;
+pub mod budget;
 pub mod client;
 pub mod gzip;
 pub mod message;
@@ -21,7 +22,8 @@ pub mod server;
 pub mod url;
 mod wire;
 
-pub use body::{Body, BodyError, BodyLimits, Budget};
+pub use body::{Body, BodyError, BodyLimits};
+pub use budget::{Budget, Room};
 pub use client::{Client, ClientError, ClientOptions};
 pub use message::{Headers, Request, Response};
 pub use server::{Server, ServerOptions, Service, ServiceFuture};

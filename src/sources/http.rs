@@ -7,7 +7,8 @@
 //! - 405: another method; 415: another coding than gzip
 //! - 408: the body came slower than 1 KiB/s over 30 s
 //! - 413: more than `max_body` (on the wire, or decoded), or more than a million lines
-//! - 429: no room for `busy_timeout`, in the pipeline or for bodies; try again later
+//! - 429: no room for `busy_timeout`, in the pipeline or in memory, or too many bodies at once;
+//!   try again later
 //! - 503: a sink gave the events up, or the daemon is stopping; try again later
 //!
 //! An answer may wait for as long as the sinks do: a client that gives up before, and sends
@@ -37,6 +38,7 @@ use crate::transport::{
 };
 
 use super::addresses::{self, LISTEN_STREAM_KIND};
+use super::bodies;
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -127,8 +129,8 @@ impl Source for HttpSource {
         let component = format!("source.{}", outlet.name());
         let receiver = Rc::new(Receiver {
             name: outlet.name().as_ref().into(),
+            budget: bodies::budget(&outlet, &self.limits, self.busy_timeout),
             outlet,
-            budget: Budget::new(BODIES_BYTES_MAX.max(2 * self.limits.bytes_max)),
             limits: self.limits.clone(),
             busy_timeout: self.busy_timeout,
             counts: HttpCounts::default(),
@@ -202,8 +204,10 @@ fn line(listener: &Listener) -> String {
 struct HttpCounts {
     /// Requests that were answered with 200.
     accepted: Cell<u64>,
-    /// Requests that were refused: nothing of them was taken.
+    /// Requests that were refused for what they are: nothing of them was taken.
     refused: Cell<u64>,
+    /// Requests that were refused with 429 for want of room: nothing of them was taken.
+    busy: Cell<u64>,
     /// Requests whose events a sink gave up on.
     failed: Cell<u64>,
     /// Lines without a byte, which make no event.
@@ -230,6 +234,7 @@ impl Service for Front {
             let counts = &receiver.counts;
             add(match answer.status {
                 200 => &counts.accepted,
+                429 => &counts.busy,
                 503 => &counts.failed,
                 _ => &counts.refused,
             });
@@ -243,6 +248,7 @@ impl Receiver {
         let HttpCounts {
             accepted,
             refused,
+            busy,
             failed,
             empty_lines,
         } = &self.counts;
@@ -251,6 +257,7 @@ impl Receiver {
             event = "http_counts",
             accepted = accepted.get(),
             refused = refused.get(),
+            busy = busy.get(),
             failed = failed.get(),
             empty_lines = empty_lines.get(),
             "requests"
@@ -328,7 +335,7 @@ fn refusal(error: &BodyError) -> Response {
         BodyError::TooLarge(_) => 413,
         BodyError::Broken(_) | BodyError::Undecodable => 400,
         BodyError::TooSlow => 408,
-        BodyError::NoMemory => return busy("too many bodies are being received"),
+        BodyError::TooMany | BodyError::NoMemory => return busy(&error.to_string()),
         BodyError::UnknownCoding(_) => {
             let refused = Response::new(415).with("accept-encoding", "gzip");
             return refused.because(&error.to_string());
@@ -364,10 +371,6 @@ fn lines(bytes: &Bytes) -> Option<(Vec<Event>, u64)> {
 
 /// Events in one request.
 const EVENTS_MAX: usize = 1_000_000;
-
-/// Bytes that bodies under way may hold together; at least two of the largest fit.
-const BODIES_BYTES_MAX: usize = 64 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;

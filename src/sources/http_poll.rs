@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::deferred::{Deferred, Failure};
-use crate::http::{BodyLimits, Budget, Client, ClientOptions, Headers, Url};
+use crate::http::{BodyLimits, Client, ClientOptions, Headers, Url};
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::intake::Outlet;
@@ -28,6 +28,7 @@ use crate::pipeline::options::{Mistake, Options};
 use crate::time::Duration;
 use crate::transport::Network;
 
+use super::bodies;
 use poller::{Plan, Poller, Round};
 
 /// The component.
@@ -223,7 +224,8 @@ struct Running {
 impl Source for HttpPoll {
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
-        let budget = Budget::new(BODIES_BYTES_MAX.max(2 * self.client.body.bytes_max));
+        let patience = ROOM_PATIENCE.min(self.client.timeout / 2);
+        let budget = bodies::budget(&outlet, &self.client.body, patience);
         let client = Client::new(network, self.client.clone(), budget);
         let plan = Rc::new(Plan::new(
             network.reactor(),
@@ -255,5 +257,6 @@ impl Source for HttpPoll {
     }
 }
 
-/// Bytes that documents under way may hold together; at least two of the largest fit.
-const BODIES_BYTES_MAX: usize = 64 << 20;
+/// How long a document that is being received waits while the daemon's memory is used up, at
+/// most half of its time limit: then the round fails, and says why.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);

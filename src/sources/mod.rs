@@ -4,6 +4,7 @@
 //! nothing of each other, of steps or of sinks.
 
 mod addresses;
+mod bodies;
 mod datagrams;
 mod fetch;
 mod framed;

@@ -3,6 +3,8 @@
 //! A module per side; `world` is what they share.
 
 mod limits;
+mod memory;
+mod panicking;
 mod polling;
 mod posting;
 mod refusals;

@@ -202,7 +202,7 @@ fn room_that_comes_in_time_is_waited_for() {
 }
 
 #[test]
-fn a_stop_answers_what_is_in_progress_and_closes() {
+fn f_022_a_stop_answers_what_is_in_progress_and_closes() {
     let mut world = World::http("");
     world.sink.mode.set(Sink::Hold);
     let mut waiting = world.connect();
@@ -244,7 +244,7 @@ fn a_stop_answers_what_is_in_progress_and_closes() {
 }
 
 #[test]
-fn close_cuts_what_is_left() {
+fn f_022_close_cuts_what_is_left() {
     let mut world = World::http("");
     world.sink.mode.set(Sink::Hold);
     let mut client = world.connect();

@@ -14,7 +14,7 @@ use marline::buffer::memory::MemoryQueue;
 use marline::event::Event;
 use marline::pipeline::component::{Resources, Source};
 use marline::pipeline::descriptor::Build;
-use marline::pipeline::graph::{Pipeline, Route};
+use marline::pipeline::graph::{LabelledStep, Pipeline, Route};
 use marline::pipeline::intake::Engine;
 use marline::pipeline::memory::Memory;
 use marline::pipeline::options::Options as SourceOptions;
@@ -84,6 +84,11 @@ impl Sinking {
 impl World {
     /// A world with one source, of the component `kind` with these options.
     pub fn new(kind: &str, options: &str) -> World {
+        World::with_steps(kind, options, Vec::new())
+    }
+
+    /// The same with steps in the pipeline.
+    pub fn with_steps(kind: &str, options: &str, steps: Vec<LabelledStep>) -> World {
         let seams = Seams::system(PollerKind::Epoll).unwrap();
         let reactor = Reactor::new(seams, Options::default()).unwrap();
         let handle = reactor.handle();
@@ -101,7 +106,7 @@ impl World {
             condition: None,
             required: true,
         };
-        let pipeline = Pipeline::new("main", Vec::new(), vec![route], None);
+        let pipeline = Pipeline::new("main", steps, vec![route], None);
         let memory = Memory::new(256 << 20);
         let engine = Engine::new(memory.clone(), scheduler, vec![Rc::clone(&port)]);
         let sink = Rc::new(Sinking {
@@ -160,8 +165,10 @@ impl World {
 
     pub fn address(&self) -> SocketAddr {
         let line = &self.about[0];
-        let address = line.strip_prefix("listening on http://");
-        address.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+        let address = line.strip_prefix("listening on ");
+        let address = address.and_then(|url| url.split_once("://"));
+        let (_, address) = address.unwrap_or_else(|| panic!("{line}"));
+        address.parse().unwrap()
     }
 
     pub fn source(&mut self) -> &mut dyn Source {

@@ -2,12 +2,14 @@
 //!
 //! A sink takes parts of batches from its inlet, encodes and delivers them, and settles each.
 //! Sinks know nothing of each other, of sources or of steps. `backlog` and `lines` are no
-//! sinks: they are what those that write on a storage thread hold.
+//! sinks: they are what those that write on a storage thread hold; `outage` is what those that
+//! dial say of it.
 
 mod backlog;
 mod discard;
 mod file;
 mod lines;
+mod outage;
 mod socket;
 mod stdout;
 

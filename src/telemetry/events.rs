@@ -389,6 +389,8 @@ pub struct ConnectFailed<'a> {
     pub error: &'a dyn DisplayDebug,
     /// How long until the next attempt.
     pub retry_in: Duration,
+    /// The first failure of an outage, or of this reason; the others are for debugging.
+    pub is_news: bool,
 }
 
 impl ConnectFailed<'_> {
@@ -399,10 +401,16 @@ impl ConnectFailed<'_> {
             address,
             error,
             retry_in,
+            is_news,
         } = self;
         let retry_ms = millis(*retry_in);
-        tracing::warn!(component, event = "connect_failed", address = %address,
-            error = %error, retry_ms, "{error}; next attempt in {retry_ms} ms");
+        if *is_news {
+            tracing::warn!(component, event = "connect_failed", address = %address,
+                error = %error, retry_ms, "{error}; next attempt in {retry_ms} ms");
+        } else {
+            tracing::debug!(component, event = "connect_failed", address = %address,
+                error = %error, retry_ms, "{error}; next attempt in {retry_ms} ms");
+        }
     }
 }
 
@@ -413,13 +421,19 @@ pub struct Connected<'a> {
     pub component: &'a str,
     /// Where to.
     pub address: &'a dyn DisplayDebug,
+    /// Attempts that failed since the connection before, its loss included.
+    pub failures: u64,
 }
 
 impl Connected<'_> {
     /// Logs it.
     pub fn log(&self) {
-        let Connected { component, address } = self;
-        tracing::info!(component, event = "connected", address = %address,
+        let Connected {
+            component,
+            address,
+            failures,
+        } = self;
+        tracing::info!(component, event = "connected", address = %address, failures,
             "connected to {address}");
     }
 }

@@ -9,6 +9,7 @@
 
 mod collector;
 mod judge;
+mod outage;
 mod plan;
 mod sender;
 mod world;

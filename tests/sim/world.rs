@@ -19,7 +19,9 @@ use marline::pipeline::memory::Memory;
 use marline::reactor::{Exit, Handle, Options, Phase, Reactor, Seams, Status};
 use marline::service::assembly::Daemon;
 use marline::service::cli;
-use marline::sim::{FaultCounts, FaultPlan, SimIo, SimNet, SimPoller, SimWorker, VirtualClock};
+use marline::sim::{
+    FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimWorker, VirtualClock,
+};
 use marline::time::{Clock, Instant, Scheduler};
 use marline::transport::{CHUNK_BYTES, Meter, Network, NetworkOptions};
 
@@ -104,19 +106,23 @@ pub fn run(seed: u64) -> Result<Report, String> {
     result
 }
 
-struct Outside {
-    net: SimNet,
-    io: SimIo,
-    clock: VirtualClock,
+pub struct Outside {
+    pub net: SimNet,
+    pub io: SimIo,
+    pub clock: VirtualClock,
 }
 
 fn make(plan: &mut Plan) -> (Reactor, Outside) {
+    make_with(plan.faults.clone(), &mut plan.random)
+}
+
+/// A reactor in a world with these faults.
+pub fn make_with(faults: FaultPlan, random: &mut Random) -> (Reactor, Outside) {
     let (clock, io) = (VirtualClock::new(), SimIo::new());
-    let faults = plan.faults.clone();
-    let net = SimNet::new(clock.clone(), io.clone(), faults, plan.random.fork());
+    let net = SimNet::new(clock.clone(), io.clone(), faults, random.fork());
     net.names().insert(HOST, vec![IpAddr::from([127, 0, 0, 1])]);
     let poller = SimPoller::new(clock.clone(), io.clone());
-    let random = plan.random.fork();
+    let random = random.fork();
     let worker = SimWorker::new(clock.clone(), io.clone(), &poller, net.faults(), random);
     let seams = Seams {
         clock: Rc::new(clock.clone()),
@@ -131,7 +137,7 @@ fn make(plan: &mut Plan) -> (Reactor, Outside) {
     (reactor, Outside { net, io, clock })
 }
 
-fn load(text: &str) -> Result<(Config, Parts), String> {
+pub fn load(text: &str) -> Result<(Config, Parts), String> {
     let file = File::new(Path::new("sim.toml"), text.as_bytes().to_vec());
     let loaded = config::load_file(file, &cli::registry(), &|_| None, Purpose::Run);
     loaded.config.ok_or(loaded.report)

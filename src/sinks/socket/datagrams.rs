@@ -17,6 +17,7 @@ use crate::pipeline::encode::{Encoder, Frame, Output};
 use crate::pipeline::part::Part;
 use crate::pipeline::port::Inlet;
 use crate::reactor::TimerGuard;
+use crate::sinks::outage::Outage;
 use crate::telemetry::events::ConnectFailed;
 use crate::time::Duration;
 use crate::transport::{
@@ -52,6 +53,7 @@ impl Sender {
             under_way: RefCell::default(),
             timer: RefCell::default(),
             backoff: RefCell::new(Backoff::new(BackoffOptions::default(), network.next_seed())),
+            outage: Outage::default(),
             is_stopped: Cell::new(false),
         });
         let weak = Rc::downgrade(&post);
@@ -86,6 +88,7 @@ struct Post {
     under_way: RefCell<Option<Open>>,
     timer: RefCell<Option<TimerGuard>>,
     backoff: RefCell<Backoff>,
+    outage: Outage,
     is_stopped: Cell<bool>,
 }
 
@@ -116,6 +119,7 @@ impl Post {
             Ok(socket) if self.is_stopped.get() => socket.close(),
             Ok(socket) => {
                 self.inlet.set_trouble(None);
+                self.outage.over();
                 self.backoff.borrow_mut().reset();
                 *self.socket.borrow_mut() = Some(socket);
                 self.pump();
@@ -126,13 +130,15 @@ impl Post {
     }
 
     fn retry(&self, failure: &Failure) {
-        self.inlet.set_trouble(Some(&failure.to_string()));
+        let why = failure.to_string();
+        self.inlet.set_trouble(Some(&why));
         let retry_in = self.backoff.borrow_mut().delay();
         let record = ConnectFailed {
             component: &self.component,
             address: &self.address,
             error: failure,
             retry_in,
+            is_news: self.outage.failed(&why),
         };
         record.log();
         self.after(retry_in, Post::dial);

@@ -16,6 +16,7 @@ use crate::pipeline::encode::Output;
 use crate::pipeline::part::Part;
 use crate::pipeline::port::Inlet;
 use crate::reactor::{Handle, TimerGuard};
+use crate::sinks::outage::Outage;
 use crate::telemetry::events::{ConnectFailed, Connected, ConnectionClosed};
 use crate::time::Duration;
 use crate::transport::{
@@ -58,6 +59,7 @@ impl Sender {
             connection: RefCell::default(),
             written_to: Cell::new(Mark(0)),
             sent: RefCell::default(),
+            outage: Outage::default(),
             again: RefCell::default(),
             look: RefCell::default(),
             look_delay: Cell::new(ACK_LOOK_MIN),
@@ -102,6 +104,7 @@ struct Line {
     again: RefCell<VecDeque<Left>>,
     look: RefCell<Option<TimerGuard>>,
     look_delay: Cell<Duration>,
+    outage: Outage,
 }
 
 struct Sent {
@@ -259,12 +262,14 @@ impl Dialler for Dial {
 
     fn failed(&self, failure: &Failure, retry_in: Option<Duration>) {
         let line = &self.0;
-        line.inlet.set_trouble(Some(&failure.to_string()));
+        let why = failure.to_string();
+        line.inlet.set_trouble(Some(&why));
         let record = ConnectFailed {
             component: &line.component,
             address: &line.address,
             error: failure,
             retry_in: retry_in.unwrap_or_default(),
+            is_news: line.outage.failed(&why),
         };
         record.log();
     }
@@ -280,6 +285,7 @@ impl Protocol for Wire {
         Connected {
             component: &line.component,
             address: connection.peer(),
+            failures: line.outage.over(),
         }
         .log();
         *line.connection.borrow_mut() = Some(connection.clone());

@@ -3,12 +3,17 @@
 //! Each starts the binary, provokes the fault, and sees that the daemon survives it or ends as
 //! documented, and that what is not concerned goes on. Numbers are those of docs/FAULTS.md.
 
+mod floods;
+mod hostile;
 mod input;
+mod resets;
+mod shortage;
 mod start;
 mod stop;
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 use crate::telemetry_process::process::{Daemon, PATIENCE};
 
@@ -42,7 +47,11 @@ fn line(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
 
 /// A relay of lines from `listen` to `collector`, with these lines in `[daemon]`.
 fn relay(listen: &str, collector: &Collector, daemon: &str) -> String {
-    let to = collector.address();
+    relay_to(listen, collector.address(), daemon)
+}
+
+/// The same, to whoever listens there.
+fn relay_to(listen: &str, to: SocketAddr, daemon: &str) -> String {
     format!(
         "[daemon]\nstate_dir = \"state\"\nlog.format = \"json\"\n{daemon}\n\
          [source.in]\ntype = \"socket\"\nlisten = [\"{listen}\"]\n\
@@ -51,12 +60,37 @@ fn relay(listen: &str, collector: &Collector, daemon: &str) -> String {
     )
 }
 
-/// Resident memory of a process, in bytes.
-fn resident(daemon: &Daemon) -> u64 {
+/// Has the daemon start with 64 descriptors.
+fn few_descriptors(command: &mut Command) {
+    let path = command.get_args().last().unwrap().to_owned();
+    let folder = command.get_current_dir().unwrap().to_owned();
+    *command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" run --config \"$1\""]);
+    command
+        .arg(env!("CARGO_BIN_EXE_marline"))
+        .arg(path)
+        .current_dir(folder)
+        .stderr(Stdio::piped());
+}
+
+/// How much memory any flood may cost at most.
+const SLACK_BYTES: u64 = 64 << 20;
+
+/// The most memory that was ever resident of a process, in bytes.
+fn peak(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix("VmHWM:"))
         .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Checks that the process never took more than the slack since it had taken `before`.
+fn check_memory(daemon: &Daemon, before: u64) {
+    let after = peak(daemon);
+    assert!(
+        after < before + SLACK_BYTES,
+        "{before} bytes became {after}"
+    );
 }

@@ -17,13 +17,13 @@ type Hook = Box<dyn Fn(&Connection)>;
 
 /// Dials for a test and writes down what came of it.
 #[derive(Default)]
-struct Dials {
+pub(super) struct Dials {
     tapes: RefCell<Vec<Tape>>,
     retries: RefCell<Vec<Option<Duration>>>,
-    failures: RefCell<Vec<String>>,
+    pub(super) failures: RefCell<Vec<String>>,
     /// `prepare` waits for one of these, when there is one.
     prepare: RefCell<Vec<Deferred<()>>>,
-    prepared: Cell<usize>,
+    pub(super) prepared: Cell<usize>,
     fatal: Cell<bool>,
     /// Called with each new connection.
     on_prepare: RefCell<Option<Hook>>,
@@ -73,7 +73,7 @@ fn quick(to: SocketAddr) -> ClientOptions {
     }
 }
 
-fn client(world: &World, to: SocketAddr) -> (Client, Rc<Dials>) {
+pub(super) fn client(world: &World, to: SocketAddr) -> (Client, Rc<Dials>) {
     let dials = Rc::new(Dials::default());
     (world.network.client(quick(to), dials.clone()), dials)
 }

@@ -8,6 +8,7 @@ mod client;
 mod datagrams;
 mod dialling;
 mod ending;
+mod failing;
 mod flow;
 mod inherited;
 mod reading;

@@ -37,7 +37,7 @@ impl World {
         World::with(PollerKind::Epoll, net, NetworkOptions::default())
     }
 
-    pub fn with(poller: PollerKind, net: SysNet, options: NetworkOptions) -> World {
+    pub fn with(poller: PollerKind, net: impl Net + 'static, options: NetworkOptions) -> World {
         let seams = Seams::system(poller).unwrap();
         let reactor = Reactor::new(seams, Options::default()).unwrap();
         let network = Network::new(&reactor.handle(), Rc::new(net), options);

@@ -117,10 +117,17 @@ pub enum Change {
     Whole(ObjectMap),
 }
 
+/// Between two events no value is kept: it would hold the bytes of a batch that has gone, and
+/// so a chunk of the memory budget, until the next event comes.
+impl Drop for Access<'_> {
+    fn drop(&mut self) {
+        self.names.clear();
+    }
+}
+
 impl<'a> Access<'a> {
     /// Opens `event`, with the names of the program that will run.
     pub fn new(names: &'a mut Names, shared: Shared<'a>, event: &'a Event) -> Access<'a> {
-        names.clear();
         Access {
             names,
             shared,

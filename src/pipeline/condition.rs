@@ -155,15 +155,17 @@ impl Program {
     ) -> Result<T, String> {
         // Nothing that runs below can come back here: VRL functions know no pipeline.
         let room = &mut *self.room.borrow_mut();
+        let mut access = Access::new(&mut room.names, shared, event);
+        let mut context = Context::new(&mut access, &mut room.variables, &UTC);
+        let result = match self.code.resolve(&mut context) {
+            Ok(value) | Err(ExpressionError::Return { value, .. }) => finish(value, access),
+            Err(error) => Err(error.to_string()),
+        };
+        // A variable would keep the bytes of this batch until the next event comes.
         if !room.variables.is_empty() {
             room.variables.clear();
         }
-        let mut access = Access::new(&mut room.names, shared, event);
-        let mut context = Context::new(&mut access, &mut room.variables, &UTC);
-        match self.code.resolve(&mut context) {
-            Ok(value) | Err(ExpressionError::Return { value, .. }) => finish(value, access),
-            Err(error) => Err(error.to_string()),
-        }
+        result
     }
 }
 
@@ -393,6 +395,27 @@ mod tests {
         );
         batch.events = events;
         batch
+    }
+
+    /// A value that stayed would keep a chunk of the memory budget until the next event comes,
+    /// which may never come where that chunk is the whole budget.
+    #[test]
+    fn nothing_of_an_event_is_kept_once_a_program_has_run() {
+        let programs = [
+            r#"line = .message; contains(string!(line), "x")"#,
+            "value = .; value.message == 1",
+            r#"string!(.message) + "z""#,
+            ".new = .message",
+        ];
+        for text in programs {
+            let program = Program::compile(text).unwrap();
+            let batch = batch("x and more", vec![Event::Raw(Span::new(0, 10))]);
+            let _ = program.evaluate(batch.shared(), &batch.events[0]);
+            drop(program.change(batch.shared(), &batch.events[0]));
+            let bytes = batch.bytes;
+            drop(batch.events);
+            assert!(bytes.is_unique(), "{text}");
+        }
     }
 
     /// An event with the JSON fields `a`, `n`, `o`, `s`.

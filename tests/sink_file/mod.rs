@@ -444,6 +444,20 @@ fn ten_thousand_names_hold_eight_files_open() {
 }
 
 #[test]
+fn stopping_does_not_wait_for_old_files_to_be_compressed() {
+    let mut world = World::file(
+        "path = '@/all.log'\nencode = 'raw'\nrotate.size = '1KiB'\nrotate.keep = 1000\n\
+         rotate.compress = 'gzip'",
+    );
+    for number in 0..500 {
+        world.send_lines(&[&format!("{number:0999}")]);
+    }
+    world.settle();
+    world.stop();
+    assert_eq!(world.delivered(), 500);
+}
+
+#[test]
 fn files_are_rotated_compressed_and_kept_while_lines_come() {
     for (word, extension) in [("gzip", "gz"), ("zstd", "zst")] {
         let mut world = World::file(&format!(

@@ -316,13 +316,15 @@ impl State {
     pub fn compressed(&mut self, compressing: Compressing, result: &io::Result<()>) -> Outcome {
         let mut outcome = Outcome::default();
         match result {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+            Ok(()) => {}
+            // The sink stops. Nothing is begun any more, or stopping would never end.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.to_compress.clear(),
+            Err(error) => {
                 self.to_compress.remove(&compressing.name);
                 outcome
                     .notices
                     .push(self.compression_warning(&compressing.name, error));
             }
-            _ => {}
         }
         self.compression = Compression::Ended(compressing, result.is_ok());
         outcome

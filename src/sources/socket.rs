@@ -6,7 +6,7 @@
 //! arrived by then is still taken, then the connection is closed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -230,7 +230,8 @@ impl Running {
 struct Shared {
     component: String,
     input: Rc<InputShared>,
-    connections: RefCell<HashMap<ConnectionId, Connection>>,
+    /// In the order of their coming, so that a drain takes them in an order, too.
+    connections: RefCell<BTreeMap<ConnectionId, Connection>>,
     /// Fired when the last connection has gone.
     emptied: RefCell<Option<Promise<()>>>,
 }

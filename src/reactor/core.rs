@@ -110,8 +110,10 @@ pub(super) struct Core {
     pub(super) jobs: RefCell<Jobs>,
     pub(super) shutdown: RefCell<Shutdown>,
     pub(super) watch: Watch,
-    /// How many foreign calls of the reactor are on the stack: 0 or 1.
+    /// How many foreign calls of the reactor are on the stack; more than 1 is a bug.
     pub(super) depth: Cell<u32>,
+    /// The most of them so far.
+    pub(super) depth_peak: Cell<u32>,
 }
 
 thread_local! {
@@ -150,6 +152,7 @@ impl Handle {
             shutdown: RefCell::default(),
             watch: Watch::new(now),
             depth: Cell::new(0),
+            depth_peak: Cell::new(0),
             options,
         });
         deferred::set_clock(core.clock.clone());
@@ -166,11 +169,13 @@ impl Handle {
         call: impl FnOnce(&Handle) -> R,
     ) -> Result<R, Failure> {
         let core = &*self.core;
-        debug_assert_eq!(core.depth.get(), 0, "foreign code is run by foreign code");
-        core.depth.set(1);
+        let depth = core.depth.get() + 1;
+        core.depth_peak.set(core.depth_peak.get().max(depth));
+        debug_assert_eq!(depth, 1, "foreign code is run by foreign code");
+        core.depth.set(depth);
         let began = core.now.get();
         let result = catch_unwind(AssertUnwindSafe(|| call(self)));
-        core.depth.set(0);
+        core.depth.set(depth - 1);
         let now = self.fresh();
         core.watch
             .dispatched(place, now.since(began), now, &core.options);

@@ -81,14 +81,9 @@ impl Handle {
             timers: self.core.timers.borrow().len(),
             jobs: self.core.jobs.borrow().len(),
             tasks: crate::deferred::coroutines(),
+            dispatch_depth_peak: self.core.depth_peak.get(),
             ..self.core.watch.stats()
         }
-    }
-
-    /// How many foreign calls are on the stack: 1 inside a callback, 0 between. Never more; the
-    /// simulator checks it.
-    pub fn dispatch_depth(&self) -> u32 {
-        self.core.depth.get()
     }
 
     /// How long the next turn may wait: not at all while there is something to do, until the

@@ -20,7 +20,9 @@ pub struct Stats {
     pub turns: u64,
     /// Foreign calls: handlers, timers, notifications, calls of other threads.
     pub dispatches: u64,
-    /// Timers among them.
+    /// The most foreign calls that were on the stack at once so far: 1, or there is a bug.
+    pub dispatch_depth_peak: u32,
+    /// Timers among the dispatches.
     pub timers_fired: u64,
     /// Foreign calls that panicked.
     pub panics: u64,

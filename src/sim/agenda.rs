@@ -17,6 +17,7 @@ pub(super) struct Agenda {
     events: RefCell<BTreeMap<(Instant, u64), Event>>,
     planned: Cell<u64>,
     happened: Cell<u64>,
+    trace: Cell<u64>,
 }
 
 impl Agenda {
@@ -41,6 +42,20 @@ impl Agenda {
         }
     }
 
+    /// Adds something that was seen at `now` to the trace.
+    pub(super) fn note(&self, now: Instant, seen: u64) {
+        let mixed = [now.as_nanos(), self.happened.get(), seen].into_iter();
+        let trace = mixed.fold(self.trace.get(), |trace, number| {
+            (trace ^ number).wrapping_mul(FNV_PRIME).rotate_left(23)
+        });
+        self.trace.set(trace);
+    }
+
+    /// A number that stands for all that was noted, in its order.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.get()
+    }
+
     /// How many events have happened.
     pub(super) fn happened(&self) -> u64 {
         self.happened.get()
@@ -59,3 +74,6 @@ impl Agenda {
         is_due.then(|| first.remove())
     }
 }
+
+/// The multiplier of FNV-1a with 64 bits (Fowler, Noll and Vo); the trace is compared, not stored.
+const FNV_PRIME: u64 = 0x0100_0000_01B3;

@@ -42,11 +42,19 @@ pub enum Fault {
     LookupFailed,
     /// A job takes much longer than others.
     JobDelayed,
+    /// A file takes less than it is given.
+    PartialAppend,
+    /// The disk has no room for a while (ENOSPC).
+    DiskFull,
+    /// The disk fails at something (EIO).
+    DiskFailed,
+    /// The disk cannot make something durable.
+    SyncFailed,
 }
 
 impl Fault {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 19] = [
         Fault::PartialRead,
         Fault::PartialWrite,
         Fault::WriteBlocked,
@@ -62,17 +70,22 @@ impl Fault {
         Fault::DatagramLost,
         Fault::LookupFailed,
         Fault::JobDelayed,
+        Fault::PartialAppend,
+        Fault::DiskFull,
+        Fault::DiskFailed,
+        Fault::SyncFailed,
     ];
 
     /// The most that a seeded plan gives it, per mille of the places where it may happen.
     const fn per_mille_max(self) -> u16 {
         match self {
-            Fault::PartialRead | Fault::PartialWrite => 600,
+            Fault::PartialRead | Fault::PartialWrite | Fault::PartialAppend => 600,
             Fault::AcceptDelayed | Fault::ConnectRefused => 300,
             Fault::LookupFailed | Fault::JobDelayed | Fault::DatagramLost => 300,
             Fault::WriteBlocked | Fault::Latency => 100,
             Fault::ConnectUnanswered | Fault::AcceptAborted | Fault::AcceptRefused => 100,
-            Fault::FalseReady => 50,
+            Fault::DiskFailed | Fault::SyncFailed => 100,
+            Fault::FalseReady | Fault::DiskFull => 50,
             Fault::Stall | Fault::Reset => 20,
         }
     }

@@ -48,7 +48,6 @@ struct Inner {
     random: RefCell<Random>,
     lookup: Arc<SimLookup>,
     state: RefCell<State>,
-    observer: RefCell<Option<Rc<dyn Fn()>>>,
     /// The last port that was given to a socket without one.
     port: Cell<u16>,
 }
@@ -72,6 +71,16 @@ enum Kind {
     Dialling(Option<ErrorKind>),
     Stream(u64, Side),
     Post(Post),
+}
+
+/// A call that the trace tells from others.
+#[derive(Clone, Copy)]
+enum Call {
+    Accept,
+    Read,
+    Write,
+    Receive,
+    Send,
 }
 
 /// Who waits to be accepted.
@@ -98,7 +107,6 @@ impl SimNet {
             random: RefCell::new(random),
             lookup: Arc::new(lookup),
             state: RefCell::default(),
-            observer: RefCell::default(),
             port: Cell::new(PORT_FIRST),
         }))
     }
@@ -127,11 +135,6 @@ impl SimNet {
         self.0.faults.plan(plan);
     }
 
-    /// Calls `observer` whenever a socket is read from or written to, by whomever.
-    pub fn observe(&self, observer: impl Fn() + 'static) {
-        self.0.observer.replace(Some(Rc::new(observer)));
-    }
-
     /// Sockets that are open.
     pub fn open_sockets(&self) -> usize {
         self.0.state.borrow_mut().sockets.iter().count()
@@ -143,11 +146,22 @@ impl Inner {
         self.clock.now()
     }
 
-    fn observed(&self) {
-        let observer = self.observer.borrow().clone();
-        if let Some(observer) = observer {
-            observer();
-        }
+    /// Adds a call on `socket` and its answer to the trace.
+    fn traced<T>(
+        &self,
+        call: Call,
+        socket: SocketId,
+        answer: io::Result<T>,
+        count: impl Fn(&T) -> usize,
+    ) -> io::Result<T> {
+        let came_of_it = match &answer {
+            Ok(given) => count(given) as u64,
+            Err(error) => u64::MAX - error.kind() as u64,
+        };
+        let what = (call as u64) << 32 | u64::from(socket.index);
+        self.io.note(self.now(), what);
+        self.io.note(self.now(), came_of_it);
+        answer
     }
 
     /// Plans something `after` from now, if there is still a network then.
@@ -276,8 +290,9 @@ impl Net for SimNet {
     }
 
     fn accept(&self, listener: SocketId) -> io::Result<(SocketId, Endpoint)> {
-        self.0.observed();
-        self.0.accept(listener)
+        let answer = self.0.accept(listener);
+        let index = |(socket, _): &(SocketId, Endpoint)| socket.index as usize;
+        self.0.traced(Call::Accept, listener, answer, index)
     }
 
     fn shed(&self, listener: SocketId) -> io::Result<bool> {
@@ -304,13 +319,13 @@ impl Net for SimNet {
     }
 
     fn read(&self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
-        self.0.observed();
-        self.0.read(socket, into)
+        let answer = self.0.read(socket, into);
+        self.0.traced(Call::Read, socket, answer, |count| *count)
     }
 
     fn writev(&self, socket: SocketId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.observed();
-        self.0.write(socket, slices)
+        let answer = self.0.write(socket, slices);
+        self.0.traced(Call::Write, socket, answer, |count| *count)
     }
 
     fn shutdown_write(&self, socket: SocketId) -> io::Result<()> {
@@ -338,13 +353,14 @@ impl Net for SimNet {
     }
 
     fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received> {
-        self.0.observed();
-        self.0.recv(socket, into)
+        let answer = self.0.recv(socket, into);
+        self.0
+            .traced(Call::Receive, socket, answer, |received| received.bytes)
     }
 
     fn send(&self, socket: SocketId, payload: &[u8], to: Option<&Endpoint>) -> io::Result<()> {
-        self.0.observed();
-        self.0.send(socket, payload, to)
+        let answer = self.0.send(socket, payload, to);
+        self.0.traced(Call::Send, socket, answer, |()| 0)
     }
 
     fn set(&self, socket: SocketId, _option: SocketOption) -> io::Result<()> {

@@ -126,6 +126,17 @@ impl SimIo {
         self.0.agenda.happened()
     }
 
+    /// Adds something that was seen at `now` to the trace of the run.
+    pub(super) fn note(&self, now: Instant, seen: u64) {
+        self.0.agenda.note(now, seen);
+    }
+
+    /// A number that stands for every call of the network so far, when it came, in which order,
+    /// and what it gave: two runs of one seed have the same.
+    pub fn trace(&self) -> u64 {
+        self.0.agenda.trace()
+    }
+
     /// Nothing more happens: what was planned is forgotten, which lets go of what it holds.
     pub fn end(&self) {
         self.0.agenda.clear();

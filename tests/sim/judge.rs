@@ -4,7 +4,9 @@
 //!   every required sink: at least once, and exactly once where no collector's connection was
 //!   reset.
 //! - On each connection of a collector the lines of one sender come in their order.
+//!   In a file they do so over all of its rotations, each line once.
 //! - Nothing arrives that nobody sent; what was cut off by a reset arrives as what it is.
+//! - What a server sent to a fetch is one event; whole only where the server had ended it.
 //! - The books say the same.
 
 use std::collections::HashMap;
@@ -13,8 +15,21 @@ use std::rc::Rc;
 use marline::sim::Fault;
 
 use super::collector::Collector;
+use super::files::Filing;
+use super::plan::Sinking;
 use super::sender::{Fate, Sender};
+use super::server::{Outcome, Server, Visit};
 use super::world::World;
+
+/// What has come out of one sink.
+struct Output {
+    name: &'static str,
+    is_required: bool,
+    /// Nothing may have come twice.
+    once: bool,
+    /// One per connection, or all of a file.
+    texts: Vec<Vec<u8>>,
+}
 
 /// Where a line comes from: the sender and the line's number.
 type Origin = (usize, usize);
@@ -22,13 +37,19 @@ type Origin = (usize, usize);
 /// Fails with the first broken promise.
 pub fn judge(world: &World) -> Result<(), String> {
     world.collectors.iter().for_each(|it| it.finish());
+    world.servers.iter().for_each(|it| it.finish());
     let known = known(&world.senders);
-    for collector in &world.collectors {
-        let sink = collector.plan.name;
-        let arrived = arrived(world, collector, &known);
-        let arrived = arrived.map_err(|why| format!("sink {sink}: {why}"))?;
-        let judged = promises(world, collector, &arrived).and_then(|()| books(world, collector));
-        judged.map_err(|why| format!("sink {sink}: {why}"))?;
+    for output in outputs(world)? {
+        let arrived = arrived(world, &output, &known);
+        let judged = arrived.and_then(|arrived| {
+            promises(world, &output, &arrived)?;
+            books(world, &output)
+        });
+        judged.map_err(|why| format!("sink {}: {why}", output.name))?;
+    }
+    if !world.servers.is_empty() {
+        let judged = fetched(world, &world.plan.fetched);
+        judged.map_err(|why| format!("fetch: {why}"))?;
     }
     let dropped = world.daemon.pipelines().iter();
     let dropped: u64 = dropped.map(|it| it.ledger().dropped.total()).sum();
@@ -43,6 +64,30 @@ fn require(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
+fn outputs(world: &World) -> Result<Vec<Output>, String> {
+    let files = world.plan.sinks.iter().filter_map(|sink| match sink {
+        Sinking::File(sink) => Some(sink),
+        Sinking::Socket(_) => None,
+    });
+    let files = files.map(|sink| {
+        Ok(Output {
+            name: sink.name,
+            is_required: sink.is_required,
+            once: true,
+            texts: vec![sink.text(&world.storage)?],
+        })
+    });
+    let sockets = world.collectors.iter().map(|collector| {
+        Ok(Output {
+            name: collector.plan.name,
+            is_required: collector.plan.is_required,
+            once: !was_disturbed(world, collector),
+            texts: collector.texts.borrow().clone(),
+        })
+    });
+    files.chain(sockets).collect()
+}
+
 fn known(senders: &[Rc<Sender>]) -> HashMap<Vec<u8>, Origin> {
     let all = senders.iter().enumerate().flat_map(|(id, sender)| {
         let lines = sender.plan.lines.iter().enumerate();
@@ -54,11 +99,11 @@ fn known(senders: &[Rc<Sender>]) -> HashMap<Vec<u8>, Origin> {
 /// How often each line has arrived, in the right order on each connection.
 fn arrived(
     world: &World,
-    collector: &Collector,
+    output: &Output,
     known: &HashMap<Vec<u8>, Origin>,
 ) -> Result<HashMap<Origin, u64>, String> {
     let mut counts = HashMap::new();
-    for text in collector.texts.borrow().iter() {
+    for text in &output.texts {
         let mut last: HashMap<usize, usize> = HashMap::new();
         let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
         let rest = lines.pop().unwrap_or_default();
@@ -97,12 +142,7 @@ fn is_part(piece: &[u8], senders: &[Rc<Sender>], may: impl Fn(usize) -> bool) ->
     piece.is_empty() || lines.any(|line| line.starts_with(piece))
 }
 
-fn promises(
-    world: &World,
-    collector: &Collector,
-    arrived: &HashMap<Origin, u64>,
-) -> Result<(), String> {
-    let once = !was_disturbed(world, collector);
+fn promises(world: &World, output: &Output, arrived: &HashMap<Origin, u64>) -> Result<(), String> {
     for (id, sender) in world.senders.iter().enumerate() {
         let mut end = 0;
         for (number, line) in sender.plan.lines.iter().enumerate() {
@@ -112,7 +152,7 @@ fn promises(
             require(count == 0 || !is_filtered, || {
                 format!("s{id}-{number} was not filtered")
             })?;
-            require(count <= 1 || !once, || {
+            require(count <= 1 || !output.once, || {
                 format!("s{id}-{number} came {count} times")
             })?;
             let is_taken = match world.fates[id] {
@@ -120,7 +160,7 @@ fn promises(
                 Fate::Open(bytes) => end <= bytes,
                 Fate::Broken | Fate::Sent => false,
             };
-            let is_owed = is_taken && !is_filtered && collector.plan.is_required;
+            let is_owed = is_taken && !is_filtered && output.is_required;
             require(count > 0 || !is_owed, || {
                 format!("s{id}-{number} is lost ({:?})", world.fates[id])
             })?;
@@ -137,19 +177,77 @@ fn was_disturbed(world: &World, collector: &Collector) -> bool {
         || faults.of(Fault::AcceptAborted) > 0
 }
 
-fn books(world: &World, collector: &Collector) -> Result<(), String> {
+fn books(world: &World, output: &Output) -> Result<(), String> {
     let ports = world.daemon.ports();
-    let port = ports.iter().find(|it| it.name() == collector.plan.name);
+    let port = ports.iter().find(|it| it.name() == output.name);
     let books = port.ok_or("has no port")?.ledger();
     let dropped = books.dropped.total();
-    require(dropped == 0 || !collector.plan.is_required, || {
+    require(dropped == 0 || !output.is_required, || {
         format!("dropped {:?}", books.dropped.snapshot())
     })?;
-    let texts = collector.texts.borrow();
-    let newlines = texts.iter().flatten().filter(|byte| **byte == b'\n');
+    let newlines = output.texts.iter().flatten().filter(|byte| **byte == b'\n');
     let (came, delivered) = (newlines.count() as u64, books.delivered.get());
-    let is_equal = came == delivered || (was_disturbed(world, collector) && came >= delivered);
+    let is_equal = came == delivered || (!output.once && came >= delivered);
     require(is_equal, || {
         format!("{delivered} lines are booked as delivered, {came} came")
     })
+}
+
+/// What was fetched: an event for each visit that brought anything, whole or marked.
+fn fetched(world: &World, sink: &Filing) -> Result<(), String> {
+    let text = sink.text(&world.storage)?;
+    let output = Output {
+        name: sink.name,
+        is_required: true,
+        once: true,
+        texts: vec![text.clone()],
+    };
+    books(world, &output)?;
+    let visits: Vec<Visit> = world.servers.iter().flat_map(visits_of).collect();
+    let mut events = vec![0; visits.len()];
+    // Pieces so short that they do not say whose they are.
+    let mut nameless = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match visit_of(line, &visits)? {
+            Some(visit) => events[visit] += 1,
+            None => nameless += 1,
+        }
+    }
+    for (visit, count) in visits.iter().zip(events) {
+        let may_lack = visit.outcome != Outcome::Whole || nameless > 0;
+        let is_right = count == 1 || (count == 0 && may_lack);
+        let begin = &visit.text[..visit.text.len().min(20)];
+        require(is_right, || format!("{begin:?} came {count} times"))?;
+    }
+    Ok(())
+}
+
+/// Which visit a line of the file comes from, where it says so.
+fn visit_of(line: &[u8], visits: &[Visit]) -> Result<Option<usize>, String> {
+    let shown = || line.escape_ascii().to_string();
+    let event: serde_json::Value =
+        serde_json::from_slice(line).map_err(|error| format!("{error}: {}", shown()))?;
+    let message = event["message"].as_str().ok_or_else(shown)?;
+    let Some(reason) = event.get("incomplete") else {
+        let found = visits.iter().position(|visit| visit.text == message);
+        let found = found.ok_or_else(|| format!("invented: {}", shown()))?;
+        let is_whole = visits[found].outcome != Outcome::Cut;
+        require(is_whole, || format!("passed off as whole: {}", shown()))?;
+        return Ok(Some(found));
+    };
+    // The daemon's limit may strike when everything is there but the end of the stream.
+    let is_ours = reason == "the time limit passed" || reason == "the daemon stopped";
+    let may = |visit: &&Visit| {
+        visit.text.starts_with(message) && (is_ours || visit.outcome != Outcome::Whole)
+    };
+    require(visits.iter().any(|visit| may(&visit)), || {
+        format!("cut off by nobody: {}", shown())
+    })?;
+    let mut begin_so = (0..visits.len()).filter(|it| visits[*it].text.starts_with(message));
+    let (first, second) = (begin_so.next(), begin_so.next());
+    Ok(first.filter(|_| second.is_none()))
+}
+
+fn visits_of(server: &Rc<Server>) -> Vec<Visit> {
+    server.visits.borrow().clone()
 }

@@ -1,4 +1,4 @@
-//! What a seed means: the configuration, who sends what, who collects, what goes wrong.
+//! What a seed means: the configuration, who sends, serves and collects what, what goes wrong.
 //!
 //! Drawn before anything runs, so that it can be printed. Lines carry their sender and number,
 //! end in `.`, and hold a `~` where the filter of the configuration leaves them out.
@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use marline::sim::{Fault, FaultPlan, Random};
 use marline::transport::Endpoint;
+
+use super::files::Filing;
+use super::server::Serving;
 
 /// Where the daemon listens.
 pub const TCP_IN: &str = "127.0.0.1:5514";
@@ -21,7 +24,10 @@ pub struct Plan {
     pub ack: &'static str,
     pub memory_bytes: usize,
     pub senders: Vec<Sending>,
-    pub sinks: Vec<Collecting>,
+    pub sinks: Vec<Sinking>,
+    /// The servers that the daemon fetches from, and the file sink that what they send goes to.
+    pub servers: Vec<Serving>,
+    pub fetched: Filing,
     pub faults: FaultPlan,
     /// Connections to collectors may be reset, by the network or by them.
     pub resets: bool,
@@ -48,7 +54,14 @@ pub struct Sending {
     pub piece_max: usize,
 }
 
-/// One sink, and who is at its other end.
+/// One sink.
+#[derive(Clone)]
+pub enum Sinking {
+    Socket(Collecting),
+    File(Filing),
+}
+
+/// One socket sink, and who is at its other end.
 #[derive(Clone)]
 pub struct Collecting {
     pub name: &'static str,
@@ -62,6 +75,10 @@ pub struct Collecting {
     pub comes_at: Duration,
 }
 
+/// How many seeds of a thousand are pressed: more comes than goes, by streams alone, into little
+/// memory. There sources pause and resume all the time.
+const PRESSED: u16 = 300;
+
 impl Plan {
     pub fn new(seed: u64) -> Plan {
         let mut random = Random::new(seed);
@@ -70,24 +87,35 @@ impl Plan {
         if !resets {
             faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
         }
-        let is_heavy = random.chance(150);
+        let is_pressed = random.chance(PRESSED);
         let has_two_sinks = random.chance(300);
         let sinks = if has_two_sinks {
             &["a", "b"][..]
         } else {
             &["a"]
         };
-        let sinks = sinks.iter().map(|name| sink(name, &mut random)).collect();
-        let senders = random.between(1, 6);
-        let senders = (0..senders).map(|id| sending(id, is_heavy, &mut random));
+        let sinks = sinks
+            .iter()
+            .map(|name| sink(name, is_pressed, &mut random))
+            .collect();
+        let (fewest, most) = if is_pressed { (4, 8) } else { (1, 6) };
+        let senders = random.between(fewest, most);
+        let senders = (0..senders).map(|id| sending(id, is_pressed, &mut random));
         let senders = senders.collect();
+        let servers = random.between(0, 2);
+        let servers = (0..servers).map(|id| serving(id, &mut random)).collect();
         Plan {
             seed,
             filters: random.chance(300),
             ack: random.pick(&["delivered", "delivered", "received"]),
-            memory_bytes: random.between(16, 128) * 1024,
+            memory_bytes: match is_pressed {
+                true => random.between(4, 32) * 1024,
+                false => random.between(16, 128) * 1024,
+            },
             senders,
             sinks,
+            servers,
+            fetched: Filing::new("fetched", "json", &mut random),
             faults,
             resets,
             stop_after: random
@@ -103,7 +131,7 @@ impl Plan {
             true => "steps = [{ drop_if = 'contains(string!(.message), \"~\")' }]\n",
             false => "",
         };
-        let to: Vec<String> = self.sinks.iter().map(Collecting::route).collect();
+        let to: Vec<String> = self.sinks.iter().map(Sinking::route).collect();
         let mut text = format!(
             "[source.in]\ntype = \"socket\"\nframing = \"lines\"\nack = \"{}\"\n\
              listen = [\"tcp://{TCP_IN}\", \"unix://{UNIX_IN}\", \"udp://{UDP_IN}\"]\n\
@@ -111,12 +139,18 @@ impl Plan {
             self.ack,
             to.join(", ")
         );
-        for sink in &self.sinks {
+        self.sinks.iter().for_each(|sink| text += &sink.table());
+        if !self.servers.is_empty() {
+            let addresses = self.servers.iter();
+            let addresses = addresses.map(|it| format!("\"{}\"", it.address));
+            let addresses: Vec<String> = addresses.collect();
             text += &format!(
-                "[sink.{}]\ntype = \"socket\"\naddress = \"{}\"\nencode = \"raw\"\n\
-                 buffer.memory = \"64KiB\"\nretry.max_delay = \"4s\"\n",
-                sink.name, sink.address
+                "[source.pull]\ntype = \"fetch\"\nframing = \"whole\"\nevery = \"1s\"\n\
+                 timeout = \"3s\"\naddresses = [{}]\n\
+                 [pipeline.fetched]\nfrom = [\"pull\"]\nto = [\"fetched\"]\n",
+                addresses.join(", ")
             );
+            text += &self.fetched.table();
         }
         text
     }
@@ -142,21 +176,46 @@ impl Plan {
                 sender.resets_at
             );
         }
+        for (id, server) in self.servers.iter().enumerate() {
+            text += &format!(
+                "server {id}: up to {} bytes, in pieces of up to {}, after up to {:?} each\n",
+                server.bytes_max, server.piece_max, server.pause_max
+            );
+        }
         text
     }
 }
 
-impl Collecting {
+impl Sinking {
     fn route(&self) -> String {
-        match self.is_required {
-            true => format!("\"{}\"", self.name),
-            false => format!("{{ sink = \"{}\", required = false }}", self.name),
+        let (name, is_required) = match self {
+            Sinking::Socket(sink) => (sink.name, sink.is_required),
+            Sinking::File(sink) => (sink.name, sink.is_required),
+        };
+        match is_required {
+            true => format!("\"{name}\""),
+            false => format!("{{ sink = \"{name}\", required = false }}"),
+        }
+    }
+
+    /// Its table in the configuration.
+    fn table(&self) -> String {
+        match self {
+            Sinking::Socket(sink) => format!(
+                "[sink.{}]\ntype = \"socket\"\naddress = \"{}\"\nencode = \"raw\"\n\
+                 buffer.memory = \"64KiB\"\nretry.max_delay = \"4s\"\n",
+                sink.name, sink.address
+            ),
+            Sinking::File(sink) => sink.table(),
         }
     }
 }
 
-fn sink(name: &'static str, random: &mut Random) -> Collecting {
+fn sink(name: &'static str, is_pressed: bool, random: &mut Random) -> Sinking {
     let is_first = name == "a";
+    if !is_pressed && random.chance(250) {
+        return Sinking::File(Filing::new(name, "raw", random));
+    }
     let port = if is_first { 6001 } else { 6002 };
     let ip = Endpoint::Ip(([127, 0, 0, 1], port).into());
     let path = format!("/run/{name}.sock");
@@ -169,35 +228,65 @@ fn sink(name: &'static str, random: &mut Random) -> Collecting {
         _ => (ip, format!("tcp://127.0.0.1:{port}")),
     };
     let is_late = random.chance(300);
-    Collecting {
+    let (reads, pauses): (&[usize], &[u64]) = match is_pressed {
+        true => (&[2000, 8000], &[30_000, 100_000]),
+        false => (&[100, 2000, 65_536], &[100, 2000, 30_000]),
+    };
+    Sinking::Socket(Collecting {
         name,
         at,
         address,
         is_required: is_first || random.chance(600),
-        read_max: random.pick(&[100, 2000, 65_536]),
-        pause_max: Duration::from_micros(random.pick(&[100, 2000, 30_000])),
+        read_max: random.pick(reads),
+        pause_max: Duration::from_micros(random.pick(pauses)),
         comes_at: random.span(
             Duration::ZERO,
             Duration::from_millis(if is_late { 8000 } else { 0 }),
         ),
+    })
+}
+
+fn serving(id: usize, random: &mut Random) -> Serving {
+    let (path, port) = (format!("/run/server{id}.sock"), 7000 + id as u16);
+    let (at, address) = match random.chance(300) {
+        true => (
+            Endpoint::Unix(path.clone().into()),
+            format!("unix://{path}"),
+        ),
+        false => (
+            Endpoint::Ip(([127, 0, 0, 1], port).into()),
+            format!("tcp://{HOST}:{port}"),
+        ),
+    };
+    Serving {
+        at,
+        address,
+        bytes_max: random.pick(&[50, 5000]),
+        piece_max: random.pick(&[1, 100, 5000]),
+        pause_max: Duration::from_micros(random.pick(&[100, 2000, 50_000])),
+        visits: random.between(1, 4),
     }
 }
 
-fn sending(id: usize, is_heavy: bool, random: &mut Random) -> Sending {
+fn sending(id: usize, is_pressed: bool, random: &mut Random) -> Sending {
     let (to, is_datagram) = match random.below(8) {
-        0 => (Endpoint::Ip(UDP_IN.parse().unwrap()), true),
+        0 if !is_pressed => (Endpoint::Ip(UDP_IN.parse().unwrap()), true),
         1 | 2 => (Endpoint::Unix(UNIX_IN.into()), false),
         _ => (Endpoint::Ip(TCP_IN.parse().unwrap()), false),
     };
-    let (most, longest) = match is_heavy {
-        true => random.pick(&[(100, 4000), (3000, 8)]),
-        false => (40, 200),
+    let (fewest, most, longest) = match is_pressed {
+        true => random.pick(&[(20, 60, 4000), (1000, 4000, 8)]),
+        false => (1, 40, 200),
     };
-    let count = random.between(1, most);
+    let count = random.between(fewest, most);
     let lines: Vec<Vec<u8>> = (0..count)
         .map(|number| line(id, number, longest, random))
         .collect();
     let bytes = lines.iter().map(|line| line.len() + 1).sum();
+    let (pauses, pieces): (&[u64], &[usize]) = match is_pressed {
+        true => (&[50, 1000], &[1000, 20_000]),
+        false => (&[50, 1000, 20_000], &[1, 30, 1000, 20_000]),
+    };
     Sending {
         to,
         is_datagram,
@@ -205,8 +294,8 @@ fn sending(id: usize, is_heavy: bool, random: &mut Random) -> Sending {
         is_cut_short: random.chance(200),
         resets_at: random.chance(200).then(|| random.below(bytes)),
         begins_at: random.span(Duration::ZERO, Duration::from_millis(200)),
-        pause_max: Duration::from_micros(random.pick(&[50, 1000, 20_000])),
-        piece_max: random.pick(&[1, 30, 1000, 20_000]),
+        pause_max: Duration::from_micros(random.pick(pauses)),
+        piece_max: random.pick(pieces),
     }
 }
 

@@ -36,6 +36,7 @@ pub struct Sender {
     random: RefCell<Random>,
     state: Cell<State>,
     written: Cell<usize>,
+    resets: Cell<bool>,
     /// Steps in a row that came to nothing.
     idle: Cell<u32>,
 }
@@ -79,6 +80,7 @@ impl Sender {
             random: RefCell::new(random),
             state: Cell::new(State::Idle),
             written: Cell::new(0),
+            resets: Cell::new(true),
             idle: Cell::new(0),
         });
         let first = Rc::clone(&sender);
@@ -105,6 +107,15 @@ impl Sender {
             }
             State::Idle | State::Dialling(..) => Fate::Open(0),
         }
+    }
+
+    /// From now on it does not reset its connection.
+    pub fn behave(&self) {
+        self.resets.set(false);
+    }
+
+    fn resets_at(&self) -> Option<usize> {
+        self.plan.resets_at.filter(|_| self.resets.get())
     }
 
     /// Stops where it is.
@@ -167,7 +178,7 @@ impl Sender {
 
     fn write(&self, socket: SocketId) {
         let written = self.written.get();
-        let end = self.plan.resets_at.unwrap_or(self.text.len());
+        let end = self.resets_at().unwrap_or(self.text.len());
         if written == end {
             return self.finish(socket);
         }
@@ -181,7 +192,7 @@ impl Sender {
     }
 
     fn finish(&self, socket: SocketId) {
-        if self.plan.resets_at.is_some() {
+        if self.resets_at().is_some() {
             return self.end(socket, Fate::Broken);
         }
         match self.net.shutdown_write(socket) {

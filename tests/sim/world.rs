@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use marline::buffer::storage::Storage;
 use marline::config::files::File;
 use marline::config::{self, Config, Parts, Purpose};
 use marline::deferred::Deferred;
@@ -20,15 +21,16 @@ use marline::reactor::{Exit, Handle, Options, Phase, Reactor, Seams, Status};
 use marline::service::assembly::Daemon;
 use marline::service::cli;
 use marline::sim::{
-    FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimWorker, VirtualClock,
+    FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimStorage, SimWorker, VirtualClock,
 };
 use marline::time::{Clock, Instant, Scheduler};
 use marline::transport::{CHUNK_BYTES, Meter, Network, NetworkOptions};
 
 use super::collector::Collector;
 use super::judge;
-use super::plan::{HOST, Plan};
+use super::plan::{HOST, Plan, Sinking};
 use super::sender::{Fate, Sender};
+use super::server::{Server, VisitCounts};
 
 /// No run takes more turns, or more virtual time after the last sender.
 const TURNS_MAX: u64 = 500_000;
@@ -37,6 +39,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(1800);
 const FAULTS_LAST: Duration = Duration::from_secs(120);
 /// No sender sends for longer; what it has not sent then is not sent.
 const SENDING_MAX: Duration = Duration::from_secs(600);
+/// Nobody waits longer for servers to be visited.
+const VISITS_MAX: Duration = Duration::from_secs(60);
 /// Between two turns that nothing asks for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -50,6 +54,9 @@ pub struct Report {
     /// Checks that found the memory full.
     pub pauses: u64,
     pub faults: FaultCounts,
+    pub visits: VisitCounts,
+    /// Stands for all that happened, in its order.
+    pub trace: u64,
 }
 
 impl fmt::Display for Report {
@@ -57,13 +64,15 @@ impl fmt::Display for Report {
         write!(
             f,
             "{:?} of virtual time, {} turns, {} events of the world, {} lines sent, {} \
-             delivered, memory full {} times\nfaults: {}",
+             delivered, memory full {} times, {}, trace {:016x}\nfaults: {}",
             self.virtual_time,
             self.turns,
             self.happened,
             self.sent,
             self.delivered,
             self.pauses,
+            self.visits,
+            self.trace,
             self.faults
         )
     }
@@ -76,13 +85,13 @@ pub struct World {
     pub collectors: Vec<Rc<Collector>>,
     /// The fate of each sender that the judge goes by.
     pub fates: Vec<Fate>,
+    pub servers: Vec<Rc<Server>>,
     pub net: SimNet,
+    pub storage: SimStorage,
     io: SimIo,
     clock: VirtualClock,
     handle: Handle,
     memory: Memory,
-    /// The deepest nesting of dispatches that any read or write has seen.
-    depth: Rc<Cell<u32>>,
     turns: u64,
     pauses: u64,
 }
@@ -108,6 +117,7 @@ pub fn run(seed: u64) -> Result<Report, String> {
 
 pub struct Outside {
     pub net: SimNet,
+    pub storage: SimStorage,
     pub io: SimIo,
     pub clock: VirtualClock,
 }
@@ -122,6 +132,7 @@ pub fn make_with(faults: FaultPlan, random: &mut Random) -> (Reactor, Outside) {
     let net = SimNet::new(clock.clone(), io.clone(), faults, random.fork());
     net.names().insert(HOST, vec![IpAddr::from([127, 0, 0, 1])]);
     let poller = SimPoller::new(clock.clone(), io.clone());
+    let storage = SimStorage::new(random.fork());
     let random = random.fork();
     let worker = SimWorker::new(clock.clone(), io.clone(), &poller, net.faults(), random);
     let seams = Seams {
@@ -134,7 +145,13 @@ pub fn make_with(faults: FaultPlan, random: &mut Random) -> (Reactor, Outside) {
         ..Options::default()
     };
     let reactor = Reactor::new(seams, options).unwrap();
-    (reactor, Outside { net, io, clock })
+    let outside = Outside {
+        net,
+        storage,
+        io,
+        clock,
+    };
+    (reactor, outside)
 }
 
 pub fn load(text: &str) -> Result<(Config, Parts), String> {
@@ -144,8 +161,13 @@ pub fn load(text: &str) -> Result<(Config, Parts), String> {
 }
 
 impl World {
-    fn start(mut plan: Plan, reactor: &Reactor, outside: Outside) -> Result<World, String> {
-        let Outside { net, io, clock } = outside;
+    fn start(plan: Plan, reactor: &Reactor, outside: Outside) -> Result<World, String> {
+        let Outside {
+            net,
+            storage,
+            io,
+            clock,
+        } = outside;
         let handle = reactor.handle();
         let (config, parts) = load(&plan.config())?;
         let memory = Memory::new(plan.memory_bytes);
@@ -157,46 +179,66 @@ impl World {
         let mut resources = Resources::default();
         resources.lend(Network::new(&handle, Rc::new(net.clone()), options));
         resources.lend(handle.clone());
+        resources.lend::<Arc<dyn Storage>>(Arc::new(storage.clone()));
         let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
         let daemon = Rc::new(Daemon::new(&config, parts, memory.clone(), &scheduler));
         let started = daemon.start(&config, &resources);
         started.map_err(|error| format!("{}: {}", error.component, error.failure))?;
         plan_stop(&handle, &daemon);
-        let depth = Rc::new(Cell::new(0));
-        let (deepest, watched) = (Rc::clone(&depth), handle.clone());
-        net.observe(move || deepest.set(deepest.get().max(watched.dispatch_depth())));
-        let sinks = plan.sinks.clone().into_iter();
-        let collectors = sinks.map(|sink| {
-            let random = plan.random.fork();
-            Collector::start(sink, plan.resets, &net, &io, &clock, random)
-        });
-        let collectors = collectors.collect();
-        let sendings = plan.senders.clone().into_iter();
-        let senders =
-            sendings.map(|sending| Sender::start(sending, &net, &io, &clock, plan.random.fork()));
-        let senders = senders.collect();
-        Ok(World {
+        // A disk that fails at once keeps the daemon from starting, as it should.
+        storage.plan_faults(plan.faults.clone());
+        let mut world = World {
             plan,
             daemon,
-            senders,
-            collectors,
+            senders: Vec::new(),
+            collectors: Vec::new(),
+            servers: Vec::new(),
             fates: Vec::new(),
             net,
+            storage,
             io,
             clock,
             handle,
             memory,
-            depth,
             turns: 0,
             pauses: 0,
-        })
+        };
+        world.start_peers();
+        Ok(world)
+    }
+
+    /// Everybody outside begins.
+    fn start_peers(&mut self) {
+        let World { plan, net, io, .. } = self;
+        let clock = &self.clock;
+        for sink in &plan.sinks {
+            if let Sinking::Socket(sink) = sink {
+                let (sink, random) = (sink.clone(), plan.random.fork());
+                let collector = Collector::start(sink, plan.resets, net, io, clock, random);
+                self.collectors.push(collector);
+            }
+        }
+        for sending in plan.senders.clone() {
+            let sender = Sender::start(sending, net, io, clock, plan.random.fork());
+            self.senders.push(sender);
+        }
+        for (id, serving) in plan.servers.clone().into_iter().enumerate() {
+            let server = Server::start(id, serving, net, io, clock, plan.random.fork());
+            self.servers.push(server);
+        }
+    }
+
+    /// From now on nothing goes wrong by itself.
+    fn calm(&self) {
+        self.net.plan_faults(FaultPlan::quiet());
+        self.storage.plan_faults(FaultPlan::quiet());
     }
 
     /// From the first turn to the last.
     fn live(&mut self, reactor: &mut Reactor) -> Result<(), String> {
         let stop_at = self.plan.stop_after.map(|after| Instant::ZERO + after);
         let give_up_at = Instant::ZERO + SENDING_MAX;
-        while !self.is_sent() && stop_at.is_none_or(|at| self.clock.now() < at) {
+        while !self.is_over() && stop_at.is_none_or(|at| self.clock.now() < at) {
             if self.clock.now() >= give_up_at {
                 self.senders.iter().for_each(|sender| sender.give_up());
             }
@@ -205,6 +247,7 @@ impl World {
         if !self.is_sent() {
             // What has arrived by now is promised, so nothing may destroy it from now on.
             self.net.plan_faults(FaultPlan::quiet());
+            self.senders.iter().for_each(|sender| sender.behave());
         }
         self.fates = self.senders.iter().map(|sender| sender.fate()).collect();
         self.handle.stop(Exit::Stopped);
@@ -212,15 +255,20 @@ impl World {
         while self.turn(reactor)? == Status::Going {
             let took = self.clock.now().since(began);
             if took > FAULTS_LAST {
-                self.net.plan_faults(FaultPlan::quiet());
+                self.calm();
                 self.collectors.iter().for_each(|it| it.behave());
             }
             if took > DRAIN_MAX {
-                let open = self.daemon.open_events();
-                return Err(format!("the drain does not end; {open} events are open"));
+                return Err(format!("the drain does not end; {}", self.left()));
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing more is to be seen.
+    fn is_over(&self) -> bool {
+        let visited = || self.servers.iter().all(|server| server.is_over());
+        self.is_sent() && (visited() || self.clock.now() > Instant::ZERO + VISITS_MAX)
     }
 
     fn is_sent(&self) -> bool {
@@ -228,6 +276,7 @@ impl World {
     }
 
     fn turn(&mut self, reactor: &mut Reactor) -> Result<Status, String> {
+        self.storage.set_wall(self.clock.wall());
         let status = reactor
             .turn(Some(LOOK))
             .map_err(|error| error.to_string())?;
@@ -237,10 +286,14 @@ impl World {
             true => Ok(()),
             false => Err(format!("after {when:?}: {what}")),
         };
-        check(self.turns < TURNS_MAX, "the run does not end")?;
+        if self.turns >= TURNS_MAX {
+            return Err(format!("the run does not end: {}", self.left()));
+        }
         check(self.daemon.balances(), "a ledger does not balance")?;
-        check(self.depth.get() <= 1, "a dispatch ran inside a dispatch")?;
-        check(self.handle.stats().panics == 0, "a handler panicked")?;
+        let stats = self.handle.stats();
+        let depth = stats.dispatch_depth_peak;
+        check(depth <= 1, "a dispatch ran inside a dispatch")?;
+        check(stats.panics == 0, "a handler panicked")?;
         let used = self.memory.used_bytes();
         let text = format!("{used} bytes of memory are in use");
         check(used <= self.memory.limit_bytes() + self.slack(), &text)?;
@@ -258,16 +311,33 @@ impl World {
         } else {
             0
         };
-        READ_BYTES_MAX * streams + chunk
+        READ_BYTES_MAX * (streams + self.servers.len()) + chunk
+    }
+
+    /// What is still there, for whoever wonders what a run waits for.
+    fn left(&self) -> String {
+        let stats = self.handle.stats();
+        format!(
+            "{} events are open, {} bytes of memory in use, {} sockets, {} readers, {} timers, {} \
+             jobs are left",
+            self.daemon.open_events(),
+            self.memory.used_bytes(),
+            self.net.open_sockets(),
+            self.handle.readers().len(),
+            stats.timers,
+            stats.jobs
+        )
     }
 
     /// The end of everything: nothing may be left behind.
     fn close(self) -> Result<Report, String> {
-        if self.depth.get() != 1 {
-            return Err("no read or write was ever seen in a dispatch".into());
+        if self.handle.stats().dispatch_depth_peak != 1 {
+            return Err("nothing was ever dispatched".into());
         }
         let delivered = self.daemon.ports().iter();
         let delivered = delivered.map(|port| port.ledger().delivered.get()).sum();
+        let mut faults = self.net.fault_counts();
+        faults.add(&self.storage.fault_counts());
         let report = Report {
             virtual_time: self.clock.now().since(Instant::ZERO),
             turns: self.turns,
@@ -280,7 +350,9 @@ impl World {
                 .sum(),
             delivered,
             pauses: self.pauses,
-            faults: self.net.fault_counts(),
+            faults,
+            visits: VisitCounts::of(&self.servers),
+            trace: self.io.trace() ^ self.storage.calls().rotate_left(32),
         };
         drop(self.daemon);
         self.senders.iter().for_each(|sender| sender.give_up());

@@ -4,9 +4,10 @@
 //! storm limit. An error that the test does not take makes the test fail when the capture is
 //! dropped: an error that is expected is asked for, and no other may happen.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -16,6 +17,10 @@ use crate::time::SystemClock;
 
 /// The most records kept; a test that logs more has a bug worth finding.
 const RECORDS_MAX: usize = 100_000;
+
+/// While there is but one subscriber, tracing asks whichever thread comes first to a place in the
+/// code, and remembers its "nobody listens" for all threads. With a second it asks all of them.
+static SECOND: OnceLock<Dispatch> = OnceLock::new();
 
 /// Records of this thread since the capture was started.
 #[must_use]
@@ -47,6 +52,7 @@ impl Observer for Kept {
 impl Capture {
     /// Starts to keep what this thread logs, in place of whatever listened before.
     pub fn start() -> Capture {
+        SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
         let kept = Arc::new(Kept::default());
         let levels = Levels::new(Level::Trace, Vec::new());
         let layer = Layer::new(levels, Box::new(SystemClock::new()), vec![kept.clone()]);

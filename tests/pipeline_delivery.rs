@@ -385,6 +385,7 @@ fn what_a_sink_gets_of_a_chunk_keeps_no_more_than_it_is() {
     assert!(world.ports[1].held_bytes() < 1100);
     let (first, second) = (world.take(0).unwrap(), world.take(1).unwrap());
     assert_eq!(second.batch().pinned_bytes(), 1000);
+    assert_eq!(world.memory.used_bytes(), 1000, "the copy counts");
     let events: Vec<&Event> = second.events().collect();
     assert!(events.len() == 1 && second.batch().raw(events[0])[0] == b'y');
     world.balanced();
@@ -393,6 +394,7 @@ fn what_a_sink_gets_of_a_chunk_keeps_no_more_than_it_is() {
     assert_eq!(state.get(), 1);
     let ports = world.ports.iter();
     assert_eq!(ports.map(|port| port.held_bytes()).sum::<usize>(), 0);
+    assert_eq!(world.memory.used_bytes(), 0);
 }
 
 /// Panics at a batch whose first byte is `b`; drops events that begin with `d`.

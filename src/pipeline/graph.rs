@@ -15,6 +15,7 @@ use crate::time::{Instant, Scheduler};
 
 use super::condition::{Condition, Truth};
 use super::ledger::PipelineLedger;
+use super::memory::Memory;
 use super::port::Port;
 use super::step::{Step, StepReport};
 
@@ -121,13 +122,14 @@ impl Plan {
 
     /// Copies out what is less than one part in `parts` of the chunk that it keeps in memory:
     /// the events of a batch, and those few of a batch that one sink gets. It asks for less room
-    /// then.
-    pub(super) fn compact(&mut self, parts: usize) {
+    /// then. The copies count in `memory`.
+    pub(super) fn compact(&mut self, parts: usize, memory: &Memory) {
         for share in &mut self.shares {
             let Some(picked) = &share.selection else {
                 continue;
             };
-            if let Some(batch) = self.batches[share.batch].pick_out(picked, parts) {
+            if let Some(mut batch) = self.batches[share.batch].pick_out(picked, parts) {
+                batch.bytes = memory.hold(batch.bytes);
                 share.bytes = batch.weight_bytes();
                 share.selection = None;
                 share.batch = self.batches.len();
@@ -142,6 +144,7 @@ impl Plan {
                 continue;
             };
             if batch.compact_below(parts) {
+                batch.bytes = memory.hold(std::mem::take(&mut batch.bytes));
                 let (weight_bytes, events) = (batch.weight_bytes(), batch.events.len());
                 for share in std::iter::once(first).chain(shares) {
                     let picked = share.selection.as_ref().map_or(events, |it| it.len());

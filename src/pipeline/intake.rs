@@ -183,14 +183,14 @@ impl Engine {
         if must_queue || !fits(&waiting.plan) {
             self.wait(source, waiting);
         } else {
-            admit(waiting);
+            admit(waiting, &self.memory);
         }
         deferred
     }
 
     /// A batch that waits keeps no more memory than it needs.
     fn wait(self: &Rc<Self>, source: &SourceState, mut waiting: Waiting) {
-        waiting.plan.compact(SPARSE_WAITING);
+        waiting.plan.compact(SPARSE_WAITING, &self.memory);
         want_room(&waiting.plan);
         source.waiting.borrow_mut().push_back(waiting);
     }
@@ -202,7 +202,7 @@ impl Engine {
         while progress {
             progress = false;
             for source in &sources {
-                progress |= admit_head(source);
+                progress |= admit_head(source, &self.memory);
             }
         }
         for source in &sources {
@@ -289,7 +289,7 @@ impl IntakeState {
     }
 }
 
-fn admit_head(source: &SourceState) -> bool {
+fn admit_head(source: &SourceState, memory: &Memory) -> bool {
     let head_fits = source
         .waiting
         .borrow()
@@ -299,7 +299,7 @@ fn admit_head(source: &SourceState) -> bool {
         return false;
     }
     let head = source.waiting.borrow_mut().pop_front();
-    head.map(admit).is_some()
+    head.map(|head| admit(head, memory)).is_some()
 }
 
 /// Whether every required sink of the plan has room for all of its shares.
@@ -320,7 +320,7 @@ fn want_room(plan: &Plan) {
 }
 
 /// Puts every share into its sink's buffer.
-fn admit(waiting: Waiting) {
+fn admit(waiting: Waiting, memory: &Memory) {
     let Waiting {
         mut plan,
         ticket,
@@ -333,7 +333,7 @@ fn admit(waiting: Waiting) {
     // A sink keeps what it has sent until its peer has it: also what needs not wait must not
     // keep many times its size.
     let waits = plan.shares.iter().any(|share| share.port.has_backlog());
-    plan.compact(if waits { SPARSE_WAITING } else { SPARSE });
+    plan.compact(if waits { SPARSE_WAITING } else { SPARSE }, memory);
     let batches: Vec<Rc<Batch>> = plan.batches.into_iter().map(Rc::new).collect();
     for share in plan.shares {
         let batch = Rc::clone(&batches[share.batch]);

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+
 /// The budget, shared by everything that allocates for events.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -34,6 +36,15 @@ impl Memory {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// The same bytes, counted as in use until their last holder drops them.
+    pub fn hold(&self, bytes: Bytes) -> Bytes {
+        self.add(bytes.len());
+        Bytes::from_owner(Held {
+            bytes,
+            memory: self.clone(),
+        })
+    }
+
     /// Bytes in use now.
     pub fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
@@ -56,9 +67,38 @@ impl Memory {
     }
 }
 
+/// Bytes that are counted until it is dropped.
+struct Held {
+    bytes: Bytes,
+    memory: Memory,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.sub(self.bytes.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_counts_until_the_last_slice_is_gone() {
+        let memory = Memory::new(100);
+        let bytes = memory.hold(Bytes::from_static(b"0123456789"));
+        let slice = bytes.slice(3..5);
+        drop(bytes);
+        assert_eq!((&slice[..], memory.used_bytes()), (&b"34"[..], 10));
+        drop(slice);
+        assert_eq!(memory.used_bytes(), 0);
+    }
 
     #[test]
     fn full_and_room_leave_a_gap() {

@@ -88,11 +88,8 @@ impl fmt::Display for ListenError {
     }
 }
 
-impl std::error::Error for ListenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
-    }
-}
+/// Without a source: its own text names the cause, once.
+impl std::error::Error for ListenError {}
 
 fn help_for(address: &Address, cause: &io::Error) -> Option<String> {
     let port = address.host_port().map(|(_, port)| port);

@@ -97,6 +97,7 @@ fn c_294_a_port_in_use_is_named_and_is_no_reason_to_give_up() {
         message.contains(&port.to_string()) && message.contains("ss -lnp"),
         "{message}"
     );
+    assert_eq!(message.matches("in use").count(), 1, "{message}");
     assert_eq!(record["component"], "source.in");
     assert_eq!(daemon.exit_code(), 75);
 }

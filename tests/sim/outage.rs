@@ -55,8 +55,7 @@ fn f_099_a_sink_that_is_down_for_an_hour_is_tried_calmly_and_told_once() {
     assert_eq!(
         failed.iter().filter(is_loud).count(),
         1,
-        "{:?}",
-        failed.iter().filter(is_loud).collect::<Vec<_>>()
+        "told more than once"
     );
     // Pauses of 15 to 30 s once the cap is reached.
     assert!(

@@ -262,14 +262,13 @@ impl Names<'_> {
         }
         let pipelines = keys(&self.document.pipelines).filter(|pipeline| *pipeline != reader);
         let known: Vec<_> = keys(&self.document.sources).chain(pipelines).collect();
-        let message = format!("there is no source or pipeline `{name}`");
         let help = suggest::help(name, "source", &known);
-        let place = inside(place, resolver);
-        resolver
-            .findings
-            .error(place, message)
-            .help(help)
-            .may_follow();
+        let missing = Missing {
+            what: "source or pipeline",
+            name,
+            help,
+        };
+        missing.report(place, resolver);
         None
     }
 
@@ -387,13 +386,12 @@ impl Names<'_> {
         } else {
             suggest::help(name, "sink", &known)
         };
-        let message = format!("there is no sink `{name}`");
-        let place = inside(node.place, resolver);
-        resolver
-            .findings
-            .error(place, message)
-            .help(help)
-            .may_follow();
+        let missing = Missing {
+            what: "sink",
+            name,
+            help,
+        };
+        missing.report(node.place, resolver);
         None
     }
 
@@ -478,6 +476,22 @@ impl Names<'_> {
         let message = format!("`{path}` gives nothing to do: it has no [pipeline.NAME]");
         let finding = resolver.findings.error_nowhere(message);
         finding.help("config/marline.toml and `marline explain pipeline` show one");
+    }
+}
+
+/// A name that stands for nothing.
+struct Missing<'a> {
+    what: &'static str,
+    name: &'a str,
+    help: String,
+}
+
+impl Missing<'_> {
+    fn report(self, place: Place, resolver: &mut Resolver<'_>) {
+        let message = format!("there is no {} `{}`", self.what, self.name);
+        let place = inside(place, resolver);
+        let finding = resolver.findings.error(place, message);
+        finding.help(self.help).may_follow();
     }
 }
 

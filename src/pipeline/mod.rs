@@ -1,7 +1,8 @@
 //! The pipeline: how events get from sources through steps to sinks, and who has which.
 //!
 //! - [`component`]: what a source and a sink are; [`step`]: what a step is
-//! - [`descriptor`], [`options`], [`shared_options`]: what a component says about itself
+//! - [`descriptor`], [`options`], [`shared_options`], [`addresses`]: what a component says
+//!   about itself
 //! - [`graph`]: which pipelines a source feeds, and what comes out of them
 //! - [`intake`]: the source's side of delivery, admission, windows
 //! - [`port`]: the sink's side, its buffer and room; [`part`]: a sink's share of a batch
@@ -11,6 +12,7 @@
 //! The pipeline does no IO and knows no reactor. Components call it; it answers with Deferreds
 //! and with calls queued for the turn.
 
+pub mod addresses;
 mod blocked;
 pub mod component;
 pub mod condition;

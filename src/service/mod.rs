@@ -10,6 +10,7 @@
 
 pub mod assembly;
 pub mod cli;
+mod descriptors;
 mod memory_limit;
 pub mod notify;
 
@@ -55,6 +56,7 @@ pub fn run(path: &Path, config: Config, parts: Parts) -> u8 {
         config: &path.display(),
     }
     .log();
+    descriptors::check(&config);
     let code = match Life::begin(config, parts) {
         Ok(life) => life.live(),
         Err(refusal) => refusal.report(),

@@ -9,6 +9,7 @@ mod datagrams;
 mod stream;
 
 use crate::deferred::{Deferred, Failure};
+use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Sink};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::encode::{ENCODE, Encoder, FRAMES, Frame};
@@ -26,12 +27,12 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         Opt::new(
             "address",
             "whom to send to: tcp://, udp://, unix:// or unixgram://",
-            Kind::Text(Some(check_address)),
+            addresses::DIAL,
         ),
         Opt::new(
             "addresses",
             "several collectors in place of `address`: the first that can be reached is used",
-            Kind::List(&Kind::Text(Some(check_address))),
+            addresses::DIAL_LIST,
         ),
         ENCODE,
         Opt::new(
@@ -47,40 +48,11 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     build: Build::Sink(build),
 };
 
-fn check_address(text: &str) -> Result<(), Mistake> {
-    parse(text).map(drop)
-}
-
-fn parse(text: &str) -> Result<Address, Mistake> {
-    let address: Address = text
-        .parse()
-        .map_err(|error: crate::transport::AddressError| {
-            let length = text.len().saturating_sub(error.offset).max(1);
-            Mistake::new(error.message)
-                .at(error.offset, length)
-                .help(error.help)
-        })?;
-    match &address {
-        Address::Tls { .. } => Err(Mistake::new("tls:// is not available in this version")
-            .at(0, "tls".len())
-            .help("write tcp:// and let a proxy speak TLS")),
-        Address::Systemd(_) => Err(Mistake::new("an inherited socket cannot be dialled")
-            .at(0, "systemd".len())
-            .help("write tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH")),
-        Address::Tcp { port: 0, .. } | Address::Udp { port: 0, .. } => {
-            Err(Mistake::new("port 0 cannot be dialled")
-                .at(text.len() - 1, 1)
-                .help("write the port that the collector listens on"))
-        }
-        _ => Ok(address),
-    }
-}
-
 fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
     let texts = options.one_or_many("address", "addresses")?;
     let addresses = texts
         .iter()
-        .map(|text| parse(text))
+        .map(|text| addresses::parse(text))
         .collect::<Result<Vec<_>, _>>()?;
     let how = How {
         encoder: Encoder::of(options)?,

@@ -12,6 +12,7 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 
 use crate::deferred::{CancelHandle, Cancelled, Deferred, Failure, Promise, join_all};
+use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::intake::Outlet;
@@ -19,12 +20,12 @@ use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
 use crate::protocol::Framing;
 use crate::reactor::TimerGuard;
+use crate::telemetry::events::{FetchCut, FetchFailed, FetchSkipped};
 use crate::time::{Duration, Instant};
 use crate::transport::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionOptions, Network, Protocol,
 };
 
-use super::addresses::{self, DIAL_STREAM_KIND};
 use super::framed::{FramedInput, InputShared};
 
 /// The component.
@@ -35,7 +36,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         Opt::new(
             "addresses",
             "whom to dial: tcp:// or unix://",
-            DIAL_STREAM_KIND,
+            addresses::DIAL_STREAM_LIST,
         )
         .required(),
         Opt::new(
@@ -191,11 +192,12 @@ impl Target {
         self.plan_next();
         if !matches!(*self.state.borrow(), State::Idle) {
             self.skipped.set(self.skipped.get() + 1);
-            let (component, address) = (&self.component, &self.address);
-            let skipped = self.skipped.get();
-            tracing::warn!(event = "fetch_skipped", component, %address, skipped,
-                "{address} has not finished; this round is skipped there");
-            return;
+            let record = FetchSkipped {
+                component: &self.component,
+                address: &self.address,
+                skipped: self.skipped.get(),
+            };
+            return record.log();
         }
         let reader = Box::new(Reader {
             target: self.this.clone(),
@@ -242,7 +244,12 @@ impl Target {
     fn failed(&self, failure: &Failure) {
         if !failure.is::<Cancelled>() {
             let (component, address) = (&self.component, &self.address);
-            tracing::warn!(event = "fetch_failed", component, %address, %failure, "{failure}");
+            let record = FetchFailed {
+                component,
+                address,
+                failure,
+            };
+            record.log();
         }
         self.round_over();
     }
@@ -307,8 +314,12 @@ impl Protocol for Reader {
         };
         if !has_ended {
             let (component, address) = (&target.component, &target.address);
-            tracing::warn!(event = "fetch_cut", component, %address, %reason,
-                "{address} did not finish: {reason}");
+            let record = FetchCut {
+                component,
+                address,
+                reason,
+            };
+            record.log();
         }
         target.round_over();
     }

@@ -15,6 +15,7 @@ use crate::event::{Batch, Event, Origin, Span};
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
 use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
+use crate::telemetry::events::SourceCounts;
 use crate::time::WallTime;
 use crate::transport::{CloseReason, Connection};
 
@@ -65,20 +66,18 @@ impl InputShared {
     /// Writes the counts so far into the log.
     pub fn log_counts(&self) {
         let counts = &self.counts;
-        tracing::info!(
-            component = format!("source.{}", self.name),
-            event = "source_counts",
-            source = &*self.name,
-            events = counts.events.get(),
-            bytes = counts.bytes.get(),
-            empty_frames = counts.empty_frames.get(),
-            truncated = counts.truncated.get(),
-            skipped_bytes = counts.skipped_bytes.get(),
-            incomplete = counts.incomplete.get(),
-            framing_errors = counts.framing_errors.get(),
-            failed_batches = counts.failed_batches.get(),
-            "counts"
-        );
+        let record = SourceCounts {
+            source: &self.name,
+            events: counts.events.get(),
+            bytes: counts.bytes.get(),
+            empty_frames: counts.empty_frames.get(),
+            truncated: counts.truncated.get(),
+            skipped_bytes: counts.skipped_bytes.get(),
+            incomplete: counts.incomplete.get(),
+            framing_errors: counts.framing_errors.get(),
+            failed_batches: counts.failed_batches.get(),
+        };
+        record.log();
     }
 
     /// The source's way into its pipelines.

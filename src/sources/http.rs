@@ -27,17 +27,18 @@ use crate::http::server::unavailable;
 use crate::http::{
     BodyError, BodyLimits, Budget, Request, Response, Server, ServerOptions, Service, ServiceFuture,
 };
+use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
+use crate::telemetry::events::HttpCounts;
 use crate::time::Duration;
 use crate::transport::{
     Address, BindOptions, ConnectionOptions, Limits, ListenOptions, Listener, Network,
 };
 
-use super::addresses::{self, LISTEN_STREAM_KIND};
 use super::bodies;
 
 /// The component.
@@ -48,7 +49,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         Opt::new(
             "listen",
             "where to listen: tcp://, unix:// or systemd:NAME",
-            LISTEN_STREAM_KIND,
+            addresses::LISTEN_STREAM,
         )
         .required()
         .claims(Claims::Listener),
@@ -133,7 +134,7 @@ impl Source for HttpSource {
             outlet,
             limits: self.limits.clone(),
             busy_timeout: self.busy_timeout,
-            counts: HttpCounts::default(),
+            counts: Counts::default(),
         });
         let service = Rc::new(Front(Rc::clone(&receiver)));
         let server = Server::new(network.reactor(), component, self.server.clone(), service);
@@ -151,7 +152,7 @@ impl Source for HttpSource {
             };
             match network.listen(address, options, Rc::new(running.server.clone())) {
                 Ok(listeners) => {
-                    about.extend(listeners.iter().map(line));
+                    about.extend(listeners.iter().flat_map(lines_about));
                     running.listeners.extend(listeners);
                 }
                 Err(error) => {
@@ -190,18 +191,22 @@ impl Running {
     }
 }
 
-/// Where to post to.
-fn line(listener: &Listener) -> String {
+/// Where to post to, and how to see that it works where one can see it from here.
+fn lines_about(listener: &Listener) -> Vec<String> {
     let local = listener.local_address();
-    match local.is_ip() {
-        true => format!("listening on http://{local}"),
-        false => format!("listening for HTTP on unix://{local}"),
+    if !local.is_ip() {
+        return vec![format!("listening for HTTP on unix://{local}")];
     }
+    let hint = local
+        .from_here()
+        .map(|address| format!("try it: curl -d hello http://{address}/"));
+    let line = format!("listening on http://{local}");
+    std::iter::once(line).chain(hint).collect()
 }
 
 /// What a source of this kind counts beside the events in its pipelines' ledgers.
 #[derive(Debug, Default)]
-struct HttpCounts {
+struct Counts {
     /// Requests that were answered with 200.
     accepted: Cell<u64>,
     /// Requests that were refused for what they are: nothing of them was taken.
@@ -221,7 +226,7 @@ struct Receiver {
     limits: BodyLimits,
     budget: Rc<Budget>,
     busy_timeout: Duration,
-    counts: HttpCounts,
+    counts: Counts,
 }
 
 struct Front(Rc<Receiver>);
@@ -245,23 +250,22 @@ impl Service for Front {
 
 impl Receiver {
     fn log_counts(&self) {
-        let HttpCounts {
+        let Counts {
             accepted,
             refused,
             busy,
             failed,
             empty_lines,
         } = &self.counts;
-        tracing::info!(
-            component = format!("source.{}", self.name),
-            event = "http_counts",
-            accepted = accepted.get(),
-            refused = refused.get(),
-            busy = busy.get(),
-            failed = failed.get(),
-            empty_lines = empty_lines.get(),
-            "requests"
-        );
+        let record = HttpCounts {
+            source: &self.name,
+            accepted: accepted.get(),
+            refused: refused.get(),
+            busy: busy.get(),
+            failed: failed.get(),
+            empty_lines: empty_lines.get(),
+        };
+        record.log();
     }
 
     async fn take(&self, request: Request) -> Response {

@@ -3,7 +3,6 @@
 //! A source turns what its peers send into batches and hands them to its outlet. Sources know
 //! nothing of each other, of steps or of sinks.
 
-mod addresses;
 mod bodies;
 mod datagrams;
 mod fetch;

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::deferred::{Deferred, Failure, Promise, join_all};
+use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
 use crate::pipeline::intake::Outlet;
@@ -26,7 +27,6 @@ use crate::transport::{
     Listener, Network, Peer, Protocol, Refusal,
 };
 
-use super::addresses::{self, LISTEN_KIND};
 use super::datagrams::DatagramInput;
 use super::framed::{FramedInput, InputShared};
 
@@ -38,7 +38,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         Opt::new(
             "listen",
             "where to listen: tcp://, udp://, unix://, unixgram:// or systemd:NAME",
-            LISTEN_KIND,
+            addresses::LISTEN,
         )
         .required()
         .claims(Claims::Listener),
@@ -173,6 +173,7 @@ impl SocketSource {
             let inputs = || DatagramInput::new(&shared) as Box<dyn Datagrams>;
             for socket in network.bind_datagrams(address, &options, inputs)? {
                 about.push(line(address, socket.local_address()));
+                about.extend(hint(socket.local_address(), "-d"));
                 running.datagrams.push(socket);
             }
         }
@@ -186,7 +187,7 @@ impl SocketSource {
             let accept = Rc::new(Door(Rc::clone(&running.shared)));
             for listener in network.listen(address, options, accept)? {
                 about.push(line(address, listener.local_address()));
-                about.extend(hint(listener.local_address()));
+                about.extend(hint(listener.local_address(), "-T"));
                 running.listeners.push(listener);
             }
         }
@@ -199,14 +200,13 @@ fn line(address: &Address, local: &Endpoint) -> String {
     format!("listening on {}://{local}", address.scheme())
 }
 
-/// How to see that it works, where one can see it from here.
-fn hint(local: &Endpoint) -> Option<String> {
-    let Endpoint::Ip(address) = local else {
-        return None;
-    };
+/// How to see that it works, where one can see it from here; `transport` is logger's option.
+fn hint(local: &Endpoint, transport: &str) -> Option<String> {
+    let address = local.from_here()?;
     let (ip, port) = (address.ip(), address.port());
-    let from_here = ip.is_loopback() || ip.is_unspecified();
-    from_here.then(|| format!("try it: logger -n {ip} -P {port} -T hello"))
+    Some(format!(
+        "try it: logger -n {ip} -P {port} {transport} hello"
+    ))
 }
 
 impl Running {

@@ -5,9 +5,16 @@
 //! once per connection or retry is debug. Texts from peers are cut and escaped by whoever
 //! writes the record, not here.
 
+mod sources;
+
 use std::fmt::{self, Display};
 
 use crate::time::Duration;
+
+pub use sources::{
+    FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
+    PollSkipped, SourceCounts,
+};
 
 /// Amounts by name (`main.2:drop_if`, `give_up`), printed as `a=1,b=2`.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +91,63 @@ impl Started {
             took_ms = millis,
             "running after {millis} ms"
         );
+    }
+}
+
+/// Fewer descriptors may be open than the limits of connections come to.
+#[derive(Debug)]
+pub struct FewDescriptors {
+    /// Connections that the limits of all sources let in.
+    pub connections: u64,
+    /// Descriptors for these and everything else.
+    pub needed: u64,
+    /// Descriptors that may be open.
+    pub limit: u64,
+    /// Connections that may be open then.
+    pub possible: u64,
+    /// Whether limits that the configuration gives are concerned, not defaults alone.
+    pub is_promised: bool,
+    /// How more could be had.
+    pub advice: &'static str,
+}
+
+impl FewDescriptors {
+    /// Logs it: a warning where the configuration asks for what cannot be.
+    pub fn log(&self) {
+        let FewDescriptors {
+            connections,
+            needed,
+            limit,
+            possible,
+            is_promised,
+            advice,
+        } = self;
+        let text = format!(
+            "room for {possible} connections, not for the {connections} of all max_connections: \
+             {needed} descriptors would be needed and {limit} may be open; {advice}, or lower \
+             max_connections"
+        );
+        if *is_promised {
+            tracing::warn!(
+                component = "daemon",
+                event = "few_descriptors",
+                connections,
+                needed,
+                limit,
+                possible,
+                "{text}"
+            );
+        } else {
+            tracing::info!(
+                component = "daemon",
+                event = "few_descriptors",
+                connections,
+                needed,
+                limit,
+                possible,
+                "{text}"
+            );
+        }
     }
 }
 

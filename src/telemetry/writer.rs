@@ -14,6 +14,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::format::Format;
 use super::queue::Queue;
+use super::record::{Level, Record};
+use crate::time::WallTime;
 
 /// Where records go.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub enum Output {
     /// Lines to a file descriptor.
     Lines(File),
     /// Datagrams to the journal.
-    Journal(UnixDatagram),
+    Journal(Journal),
     /// There is no stderr.
     Nowhere,
 }
@@ -35,7 +37,10 @@ impl Output {
         if format == Format::Journald
             && let Ok(socket) = UnixDatagram::unbound()
         {
-            return Output::Journal(socket);
+            return Output::Journal(Journal {
+                socket,
+                is_there: true,
+            });
         }
         let stderr = io::stderr().as_fd().try_clone_to_owned();
         stderr.map_or(Output::Nowhere, Output::lines)
@@ -49,13 +54,54 @@ impl Output {
     fn write(&mut self, record: &[u8]) -> io::Result<()> {
         match self {
             Output::Lines(file) => write_whole(file, record),
-            Output::Journal(socket) => match socket.send_to(record, JOURNAL) {
-                Ok(_) => Ok(()),
-                Err(_) => write_plain(record),
-            },
+            Output::Journal(journal) => journal.write(record),
             Output::Nowhere => Err(io::ErrorKind::NotConnected.into()),
         }
     }
+}
+
+/// The way to the journal, and whether the last record arrived there.
+///
+/// The largest record, escaped, is far below what a datagram may hold, so it needs no file of
+/// its own (`systemd.journal-fields(7)` has one for larger ones).
+#[derive(Debug)]
+pub struct Journal {
+    socket: UnixDatagram,
+    is_there: bool,
+}
+
+impl Journal {
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        let was_there = self.is_there;
+        match self.socket.send_to(record, JOURNAL) {
+            Ok(_) if was_there => Ok(()),
+            Ok(_) => {
+                self.is_there = true;
+                let text = "the journal takes records again".to_owned();
+                self.socket.send_to(&own(Level::Info, text), JOURNAL)?;
+                Ok(())
+            }
+            Err(error) => {
+                self.is_there = false;
+                if was_there {
+                    let text = format!(
+                        "the journal at {JOURNAL} takes no records: {error}; they go to standard \
+                         error until it does"
+                    );
+                    write_plain(&own(Level::Warn, text))?;
+                }
+                write_plain(record)
+            }
+        }
+    }
+}
+
+/// A record of the writer's own, in the journal's form.
+fn own(level: Level, text: String) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    let record = Record::own(WallTime::default(), level, "journal", text);
+    Format::Journald.write(&record, &mut datagram);
+    datagram
 }
 
 /// Writes a record in the journal's form as a line: its priority and its message.
@@ -148,10 +194,28 @@ mod tests {
 
     use super::*;
     use crate::telemetry::layer::Observer;
-    use crate::telemetry::record::{Level, Record};
-    use crate::time::{Duration, SystemClock, WallTime};
+    use crate::telemetry::record::{FIELDS_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX, Value};
+    use crate::time::{Duration, SystemClock};
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn the_largest_record_is_one_datagram() {
+        // A control character is the longest when it is escaped.
+        let long = |bytes| "\u{1}".repeat(bytes);
+        let text = long(TEXT_BYTES_MAX);
+        let mut record = Record::own(WallTime::default(), Level::Info, "large", text.clone());
+        record.fields = vec![("value", Value::Text(long(VALUE_BYTES_MAX))); FIELDS_MAX];
+        record.fields[0].1 = Value::Text(text.clone());
+        record.fields[1].1 = Value::Text(text);
+        let mut datagram = Vec::new();
+        Format::Journald.write(&record, &mut datagram);
+        let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
+        let sent = ours.send(&datagram).expect("it is not too large");
+        let mut got = vec![0; 1 << 20];
+        assert_eq!(theirs.recv(&mut got).expect("it has come"), sent);
+        assert_eq!(got[..sent], datagram);
+    }
 
     fn started() -> (Arc<Queue>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");

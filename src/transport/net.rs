@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +59,21 @@ impl Endpoint {
     /// Whether this is a TCP or UDP end.
     pub fn is_ip(&self) -> bool {
         matches!(self, Endpoint::Ip(_))
+    }
+
+    /// Where this machine itself reaches a listener that is bound here, if it is sure to: by
+    /// its loopback address.
+    pub fn from_here(&self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Ip(SocketAddr::V4(at)) if at.ip().is_unspecified() => {
+                Some((Ipv4Addr::LOCALHOST, at.port()).into())
+            }
+            Endpoint::Ip(SocketAddr::V6(at)) if at.ip().is_unspecified() => {
+                Some((Ipv6Addr::LOCALHOST, at.port()).into())
+            }
+            Endpoint::Ip(at) if at.ip().is_loopback() => Some(*at),
+            _ => None,
+        }
     }
 }
 

@@ -20,7 +20,17 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
         "http",
         &["transport", "reactor", "deferred", "time", "telemetry"],
     ),
-    ("pipeline", &["event", "deferred", "time", "telemetry"]),
+    // Addresses stand in the options of sources and sinks alike; their text form does no IO.
+    (
+        "pipeline",
+        &[
+            "event",
+            "deferred",
+            "time",
+            "telemetry",
+            "transport::address",
+        ],
+    ),
     ("steps", &["pipeline", "event", "protocol", "telemetry"]),
     (
         "buffer",

@@ -15,6 +15,7 @@ use crate::http::{Client, Headers, Response, Url};
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::protocol::json;
 use crate::reactor::{Handle, TimerGuard};
+use crate::telemetry::events::{PollCounts, PollFailed, PollRecovered, PollSkipped};
 use crate::time::{Duration, Instant, WallTime};
 
 /// What the pollers of a source share.
@@ -152,16 +153,15 @@ impl Poller {
             request.cancel();
         }
         let counts = &self.counts;
-        tracing::debug!(
-            component = self.plan.component,
-            event = "poll_counts",
-            url = %self.round.url,
-            documents = counts.documents.get(),
-            unchanged = counts.unchanged.get(),
-            failures = counts.failures.get(),
-            skipped = counts.skipped.get(),
-            "polls"
-        );
+        let record = PollCounts {
+            component: &self.plan.component,
+            url: &self.round.url,
+            documents: counts.documents.get(),
+            unchanged: counts.unchanged.get(),
+            failures: counts.failures.get(),
+            skipped: counts.skipped.get(),
+        };
+        record.log();
     }
 
     fn tick_at(self: &Rc<Self>, at: Instant) {
@@ -184,12 +184,8 @@ impl Poller {
             self.ask();
         } else {
             add(&self.counts.skipped);
-            tracing::debug!(
-                component = self.plan.component,
-                event = "poll_skipped",
-                url = %self.round.url,
-                "a round is left out: the one before is not over, or may not begin yet"
-            );
+            let (component, url) = (&self.plan.component, &self.round.url);
+            PollSkipped { component, url }.log();
         }
     }
 
@@ -333,14 +329,12 @@ impl Poller {
         let Some(Failing { rounds, .. }) = self.failing.take() else {
             return;
         };
-        tracing::info!(
-            component = self.plan.component,
-            event = "poll_recovered",
-            url = %self.round.url,
-            failures = rounds,
-            "{} answers again, after {rounds} failures",
-            self.round.url
-        );
+        let record = PollRecovered {
+            component: &self.plan.component,
+            url: &self.round.url,
+            failures: rounds,
+        };
+        record.log();
     }
 
     fn fails(&self, why: String) {
@@ -349,15 +343,13 @@ impl Poller {
         let rounds = failing.as_ref().map_or(0, |failing| failing.rounds) + 1;
         let is_news = failing.as_ref().is_none_or(|failing| failing.why != why);
         if is_news {
-            tracing::warn!(
-                component = self.plan.component,
-                event = "poll_failed",
-                url = %self.round.url,
-                why,
-                failures = rounds,
-                "cannot fetch {}: {why}",
-                self.round.url
-            );
+            let record = PollFailed {
+                component: &self.plan.component,
+                url: &self.round.url,
+                why: &why,
+                failures: rounds,
+            };
+            record.log();
         }
         *failing = Some(Failing { why, rounds });
     }

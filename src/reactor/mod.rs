@@ -169,12 +169,21 @@ impl Reactor {
             (limit, max_wait) => limit.or(max_wait),
         };
         self.events.clear();
-        let result = self.handle.poll(timeout, &mut self.events);
-        if let Err(error) = result {
-            self.events.clear();
-            self.poll_errors.count(error)?;
-        } else {
-            self.poll_errors = PollErrors::default();
+        let mut result = self.handle.poll(timeout, &mut self.events);
+        if is_interrupted(&result) {
+            // A process that was stopped and goes on gets this, whatever is ready. What came
+            // meanwhile must be seen before the time limits that passed meanwhile.
+            result = self.handle.poll(Some(Duration::ZERO), &mut self.events);
+        }
+        match result {
+            Ok(()) => self.poll_errors = PollErrors::default(),
+            Err(error) => {
+                self.events.clear();
+                // Interrupted again: an empty wait.
+                if error.kind() != io::ErrorKind::Interrupted {
+                    self.poll_errors.count(error)?;
+                }
+            }
         }
         for event in &self.events {
             self.handle.note_readiness(*event);
@@ -189,6 +198,11 @@ impl Drop for Reactor {
     }
 }
 
+fn is_interrupted(result: &io::Result<()>) -> bool {
+    let error = result.as_ref().err();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::Interrupted)
+}
+
 /// So many failures of the poller in a row are fatal.
 const POLL_ERRORS_MAX: u32 = 16;
 
@@ -199,11 +213,8 @@ struct PollErrors {
 }
 
 impl PollErrors {
-    /// An interrupted wait is an empty one; other errors are, until there are too many.
+    /// A wait that failed is an empty one, until there are too many.
     fn count(&mut self, error: io::Error) -> Result<(), ReactorError> {
-        if error.kind() == io::ErrorKind::Interrupted {
-            return Ok(());
-        }
         self.in_a_row += 1;
         if self.in_a_row >= POLL_ERRORS_MAX {
             return Err(ReactorError::Poller(error));

@@ -218,14 +218,14 @@ impl Failure {
 
 impl fmt::Display for Failure {
     /// The message and those of its causes, joined by ": ". A cause that its parent already
-    /// quotes at its end is not repeated.
+    /// quotes is not repeated.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = String::new();
         for cause in self.causes() {
             let text = cause.to_string();
             if said.is_empty() {
                 said = text;
-            } else if !said.ends_with(&text) {
+            } else if !said.contains(&text) {
                 said.push_str(": ");
                 said.push_str(&text);
             }

@@ -15,6 +15,7 @@ mod faults;
 mod http;
 mod listing;
 mod pipeline_delivery;
+mod process;
 mod protocol;
 mod reactor_life;
 mod reactor_periodic;

@@ -8,7 +8,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::harness::{Collector, Daemon, SOON};
+use super::peers::Collector;
+use crate::process::{Daemon, PATIENCE};
 
 /// Serves one connection, on a thread of its own.
 fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
@@ -72,7 +73,7 @@ fn many_slow_servers_take_as_long_as_the_slowest() {
         });
         assert_eq!(whole.count(), 1, "poem {number}");
     }
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn what_is_cut_off_is_never_passed_off_as_whole() {
     });
     let (gave_up, given_up) = channel();
     let silent = server(move |mut stream| {
-        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let ended = stream.read(&mut [0]);
         let _ = gave_up.send(matches!(ended, Ok(0)));
     });
@@ -117,10 +118,10 @@ fn what_is_cut_off_is_never_passed_off_as_whole() {
     );
     assert_eq!(reason(&poem(1)), None);
     assert_eq!(
-        given_up.recv_timeout(SOON),
+        given_up.recv_timeout(PATIENCE),
         Ok(true),
         "the silent one is left"
     );
-    let (code, books) = daemon.stop();
-    assert_eq!((code, books.source("poets", "incomplete")), (0, 2));
+    let ended = daemon.stop();
+    assert_eq!((ended.code(), ended.source("poets", "incomplete")), (0, 2));
 }

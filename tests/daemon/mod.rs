@@ -4,6 +4,7 @@
 //! it to both ledgers at the end.
 
 mod fetching;
-mod harness;
+mod peers;
 mod relaying;
+mod starting;
 mod stopping;

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use super::harness::{Collector, Daemon, free_port, free_udp_port, send};
+use super::peers::{Collector, free_port, free_udp_port, send};
+use crate::process::Daemon;
 
 fn relay(listen: &str, extra: &str, collector: &Collector, encode: &str) -> String {
     format!(
@@ -26,10 +27,10 @@ fn lines_over_tcp_come_out_as_they_went_in() {
         .collect();
     send(port, text.as_bytes());
     assert_eq!(collector.lines(10_000), text.lines().collect::<Vec<_>>());
-    let (code, books) = daemon.stop();
-    assert_eq!(code, 0);
-    assert_eq!(books.pipeline("main", "received"), 10_000);
-    assert_eq!(books.sink("out", "delivered"), 10_000);
+    let ended = daemon.stop();
+    assert_eq!(ended.code(), 0);
+    assert_eq!(ended.pipeline("main", "received"), 10_000);
+    assert_eq!(ended.sink("out", "delivered"), 10_000);
     assert!(collector.rest().is_empty(), "nothing comes twice");
 }
 
@@ -43,13 +44,13 @@ fn json_of_a_line_says_who_sent_it_and_from_where() {
     assert_eq!(line["host"], "127.0.0.1");
     assert_eq!(line["source"], "in");
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
 }
 
 #[test]
 fn datagrams_and_unix_sockets_too() {
     let (collector, udp) = (Collector::start(), free_udp_port());
-    let listen = format!("\"udp://{udp}\", \"unix://{{dir}}/s\", \"unixgram://{{dir}}/d\"");
+    let listen = format!("\"udp://{udp}\", \"unix://{{folder}}/s\", \"unixgram://{{folder}}/d\"");
     let daemon = Daemon::start(&relay(&listen, "", &collector, "raw"));
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.send_to(b"by udp\n", udp).unwrap();
@@ -63,7 +64,7 @@ fn datagrams_and_unix_sockets_too() {
         .unwrap();
     assert_eq!(collector.lines(1), ["by unix datagram"]);
     let socket_path = daemon.path("s");
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
     assert!(!socket_path.exists(), "the path goes with the daemon");
 }
 
@@ -76,7 +77,7 @@ fn octet_counted_and_lines_are_told_apart() {
         collector.lines(3),
         ["<34>1 abcd", "plain line", "<34>1 xyz"]
     );
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
 }
 
 #[test]
@@ -96,8 +97,8 @@ fn a_cut_connection_leaves_an_incomplete_event_and_an_ended_one_a_whole() {
     let cut: serde_json::Value = serde_json::from_str(&collector.lines(1)[0]).unwrap();
     assert_eq!(cut["message"], "cut of");
     assert_eq!(cut["incomplete"], "the connection was reset");
-    let (code, books) = daemon.stop();
-    assert_eq!((code, books.source("in", "incomplete")), (0, 1));
+    let ended = daemon.stop();
+    assert_eq!((ended.code(), ended.source("in", "incomplete")), (0, 1));
 }
 
 #[test]
@@ -118,8 +119,8 @@ fn an_overlong_line_is_cut_and_marked_and_the_next_one_is_whole() {
     assert_eq!(long["message"].as_str().unwrap().len(), 1024);
     assert_eq!(long["truncated"], "longer than max_message");
     assert!(lines[1].contains("\"next\""));
-    let (_, books) = daemon.stop();
-    assert_eq!(books.source("in", "skipped_bytes"), 5000 - 1024);
+    let ended = daemon.stop();
+    assert_eq!(ended.source("in", "skipped_bytes"), 5000 - 1024);
 }
 
 #[test]
@@ -146,6 +147,6 @@ fn what_a_lost_collector_had_not_acknowledged_comes_again() {
     drop(stream);
     send(port, b"one\ntwo\n");
     assert_eq!(collector.lines(2), ["one", "two"]);
-    let (code, books) = daemon.stop();
-    assert_eq!((code, books.sink("out", "delivered")), (0, 2));
+    let ended = daemon.stop();
+    assert_eq!((ended.code(), ended.sink("out", "delivered")), (0, 2));
 }

@@ -4,10 +4,12 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use super::harness::{Collector, Daemon, SOON, free_port, send};
+use nix::sys::signal::Signal;
+
+use super::peers::{Collector, free_port, send};
+use crate::process::{Daemon, Systemd, check_ledgers};
 
 fn config(port: std::net::SocketAddr, sink: &str, daemon: &str) -> String {
     format!(
@@ -32,8 +34,8 @@ fn f_013_a_stop_under_load_loses_nothing_and_is_quick() {
         }
     }
     let began = Instant::now();
-    let (code, books) = daemon.stop();
-    assert_eq!(code, 0);
+    let ended = daemon.stop();
+    assert_eq!(ended.code(), 0);
     assert!(
         began.elapsed() < Duration::from_secs(10),
         "took {:?}",
@@ -43,7 +45,7 @@ fn f_013_a_stop_under_load_loses_nothing_and_is_quick() {
     came.sort();
     sent.sort();
     assert_eq!(came, sent);
-    assert_eq!(books.sink("out", "delivered"), 1600);
+    assert_eq!(ended.sink("out", "delivered"), 1600);
 }
 
 /// F-014: with its sink down and its events in memory the daemon waits for `stop_timeout`, then
@@ -54,35 +56,36 @@ fn f_014_a_stop_with_a_dead_sink_ends_at_the_limit_and_says_what_was_lost() {
     let limit = "stop_timeout = \"1s\"";
     let daemon = Daemon::start(&config(port, &nobody.to_string(), limit));
     send(port, b"one\ntwo\nthree\n");
-    let (code, books) = daemon.stop();
-    assert_eq!(code, 1);
-    assert_eq!(books.sink("out", "dropped"), 3);
-    assert_eq!(books.sink("out", "delivered"), 0);
+    let ended = daemon.stop();
+    assert_eq!(ended.code(), 1);
+    assert_eq!(ended.sink("out", "dropped"), 3);
+    assert_eq!(ended.sink("out", "delivered"), 0);
 }
 
 /// F-017: the second signal cuts the waiting short.
 #[test]
 fn f_017_a_second_signal_hurries() {
     let (port, nobody) = (free_port(), free_port());
-    let mut daemon = Daemon::start(&config(port, &nobody.to_string(), ""));
+    let daemon = Daemon::start(&config(port, &nobody.to_string(), ""));
     send(port, b"one\n");
-    daemon.signal("TERM");
+    daemon.signal(Signal::SIGTERM);
     daemon.wait_for("stopping");
-    daemon.signal("INT");
-    assert_eq!(daemon.exit_code(), 1);
-    assert_eq!(daemon.books().sink("out", "dropped"), 1);
+    daemon.signal(Signal::SIGINT);
+    let ended = daemon.wait();
+    check_ledgers(&ended.log);
+    assert_eq!((ended.code(), ended.sink("out", "dropped")), (1, 1));
 }
 
 #[test]
 fn usr2_writes_the_counts() {
     let (collector, port) = (Collector::start(), free_port());
-    let mut daemon = Daemon::start(&config(port, &collector.address.to_string(), ""));
+    let daemon = Daemon::start(&config(port, &collector.address.to_string(), ""));
     send(port, b"one\ntwo\n");
     collector.lines(2);
-    daemon.signal("USR2");
+    daemon.signal(Signal::SIGUSR2);
     let counts = daemon.wait_for("pipeline_counts");
     assert_eq!(counts["received"], 2);
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
 }
 
 /// F-049-like: what cannot be had now says so, with an exit code of its own.
@@ -90,7 +93,7 @@ fn usr2_writes_the_counts() {
 fn c_294_a_port_in_use_is_named_and_is_no_reason_to_give_up() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap();
-    let mut daemon = Daemon::spawn(&config(port, "127.0.0.1:9", ""), &[]);
+    let daemon = Daemon::launch(&config(port, "127.0.0.1:9", ""), |_| {});
     let record = daemon.wait_for("start_failed");
     let message = record["message"].as_str().unwrap();
     assert!(
@@ -99,42 +102,23 @@ fn c_294_a_port_in_use_is_named_and_is_no_reason_to_give_up() {
     );
     assert_eq!(message.matches("in use").count(), 1, "{message}");
     assert_eq!(record["component"], "source.in");
-    assert_eq!(daemon.exit_code(), 75);
+    assert_eq!(daemon.wait().code(), 75);
 }
 
 /// What systemd hears, in order.
 #[test]
 fn systemd_is_told_of_start_life_and_stop() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    let hear = || {
-        let mut text = [0; 1024];
-        let length = socket.recv(&mut text).expect("systemd hears something");
-        String::from_utf8_lossy(&text[..length]).into_owned()
-    };
+    let systemd = Systemd::new();
     let (collector, port) = (Collector::start(), free_port());
-    let env = [
-        ("NOTIFY_SOCKET", path.to_str().unwrap()),
-        ("WATCHDOG_USEC", "200000"),
-    ];
-    let daemon = Daemon::spawn(&config(port, &collector.address.to_string(), ""), &env);
-    let ready = hear();
-    assert!(
-        ready.starts_with("READY=1") && ready.contains("STATUS=running: 1 sources"),
-        "{ready}"
-    );
+    let config = config(port, &collector.address.to_string(), "");
+    let daemon = Daemon::launch(&config, |command| systemd.watch(command));
+    let ready = systemd.hear_ready();
+    assert!(ready.contains("STATUS=running: 1 sources"), "{ready}");
     TcpStream::connect(port).expect("READY means bound");
-    for _ in 0..3 {
-        assert_eq!(
-            hear().trim(),
-            "WATCHDOG=1",
-            "an idle daemon feeds the watchdog"
-        );
-    }
-    assert_eq!(daemon.stop().0, 0);
-    let stopping = std::iter::repeat_with(hear)
+    // An idle daemon feeds the watchdog.
+    systemd.hear_watchdog(3);
+    assert_eq!(daemon.stop().code(), 0);
+    let stopping = std::iter::repeat_with(|| systemd.hear())
         .find(|text| text.contains("STOPPING=1"))
         .unwrap();
     assert!(

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{Collector, Daemon, check_memory, line, peak, relay};
-use crate::telemetry_process::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// Sends `head`, then `more` again and again until it is answered or closed; the answer.
 fn flood(to: SocketAddr, head: &[u8], more: &[u8]) -> String {

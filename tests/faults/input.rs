@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{Collector, Daemon, check_memory, few_descriptors, line, peak, relay};
-use crate::telemetry_process::process::{count, last_of_each};
+use crate::process::{count, last_of_each};
 
 #[test]
 fn f_072_an_endless_line_is_cut_and_memory_stays() {
@@ -117,7 +117,7 @@ fn f_068_out_of_descriptors_the_others_go_on() {
             assert_eq!(text, b"after\n");
             break;
         }
-        assert!(start.elapsed() < crate::telemetry_process::process::PATIENCE);
+        assert!(start.elapsed() < crate::process::PATIENCE);
     }
     drop((first, reader));
     daemon.stop();

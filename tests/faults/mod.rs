@@ -10,12 +10,13 @@ mod resets;
 mod shortage;
 mod start;
 mod stop;
+mod watchdog;
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-use crate::telemetry_process::process::{Daemon, PATIENCE};
+use crate::process::{Daemon, PATIENCE};
 
 /// What comes out: a listener that a daemon's sink connects to.
 struct Collector(TcpListener);

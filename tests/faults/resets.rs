@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Collector, Daemon};
-use crate::telemetry_process::process::{PATIENCE, count, last_of_each};
+use crate::process::{PATIENCE, count, last_of_each};
 
 /// Each framing, and a stream of two frames.
 struct Case {

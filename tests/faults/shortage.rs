@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Collector, Daemon, check_memory, few_descriptors, line, peak, relay};
-use crate::telemetry_process::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// Waits until the file holds `text`.
 fn until_written(path: &std::path::Path, text: &str) {

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Collector, Daemon, line, relay};
-use crate::telemetry_process::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// Runs marline on `config`; answers exit code, output, and how long it took.
 fn run(config: &Path) -> (Option<i32>, String, Duration) {

@@ -24,7 +24,7 @@ fn f_016_a_stop_while_all_is_full_ends_at_the_deadline() {
     assert_eq!(ended.status.code(), Some(1), "something was cut off");
     assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
     assert_eq!(ended.log.last().unwrap()["event"], "stopped");
-    crate::telemetry_process::process::check_ledgers(&ended.log);
+    crate::process::check_ledgers(&ended.log);
     drop(unread);
 }
 

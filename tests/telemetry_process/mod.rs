@@ -3,7 +3,7 @@
 //!
 //! These tests own the daemon's stderr, which is why they start it themselves.
 
-pub mod process;
+mod journal;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use self::process::{Daemon, PATIENCE};
+use crate::process::{self, Daemon, PATIENCE};
 
 /// A daemon's config that relays lines to a listener of the test, from a known port.
 fn relay(listen: u16, to: &TcpListener, daemon: &str) -> String {

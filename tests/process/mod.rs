@@ -2,14 +2,16 @@
 //!
 //! [`Daemon::start`] waits until everything listens; [`Daemon::stop`] sends SIGTERM, waits for
 //! the end, and checks what holds after every test: both ledgers balance, nothing is in flight,
-//! and nothing was dropped unresolved. A daemon that is not stopped is killed. Every wait is
-//! bounded and says what it waited for.
+//! nothing was dropped unresolved, nothing panicked. A daemon that is not stopped is killed.
+//! Every wait is bounded and says what it waited for. [`Systemd`] is a double of systemd.
 #![allow(dead_code)] // not every test needs every tool
+
+mod systemd;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -19,6 +21,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use systemd::Systemd;
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,6 +79,11 @@ impl Daemon {
         self.folder.path()
     }
 
+    /// A file of that folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
     /// The process.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -103,6 +112,13 @@ impl Daemon {
         }
     }
 
+    /// The records of `event` so far.
+    pub fn records(&self, event: &str) -> Vec<Value> {
+        let mut records = self.log.records();
+        records.retain(|record| record["event"] == event);
+        records
+    }
+
     /// The address that `component` listens on by TCP, its port filled in.
     pub fn tcp_address(&self, component: &str) -> SocketAddr {
         self.address(component, "tcp")
@@ -129,6 +145,8 @@ impl Daemon {
         self.signal(Signal::SIGTERM);
         let ended = self.wait();
         check_ledgers(&ended.log);
+        let log = show(&ended.log);
+        assert!(!log.contains("panicked"), "something panicked:\n{log}");
         ended
     }
 
@@ -155,6 +173,37 @@ impl Daemon {
             took,
             folder,
         }
+    }
+}
+
+impl Ended {
+    /// The exit code; -1 after a signal.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// A count of a pipeline, from its last line.
+    pub fn pipeline(&self, name: &str, field: &str) -> u64 {
+        self.count("pipeline", name, field)
+    }
+
+    /// A count of a sink, from its last line.
+    pub fn sink(&self, name: &str, field: &str) -> u64 {
+        self.count("sink", name, field)
+    }
+
+    /// A count of a source, from its last line.
+    pub fn source(&self, name: &str, field: &str) -> u64 {
+        self.count("source", name, field)
+    }
+
+    fn count(&self, kind: &str, name: &str, field: &str) -> u64 {
+        let last = last_of_each(&self.log, &format!("{kind}_counts"), kind);
+        let of_it = last.into_iter().find(|record| record[kind] == name);
+        let Some(record) = of_it else {
+            panic!("no counts of {kind}.{name}:\n{}", show(&self.log));
+        };
+        count(record, field)
     }
 }
 
@@ -208,7 +257,8 @@ fn command(folder: &Path, config: &str) -> Command {
     command
         .env_remove("NOTIFY_SOCKET")
         .env_remove("WATCHDOG_USEC")
-        .env_remove("LISTEN_FDS");
+        .env_remove("LISTEN_FDS")
+        .env_remove("JOURNAL_STREAM");
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }

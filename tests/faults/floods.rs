@@ -3,6 +3,8 @@
 //! The receiver is this test binary in a process of its own, so that it can be stopped like
 //! any program; it keeps one bit of each line.
 
+#![allow(clippy::print_stdout)] // the receiving process answers there
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -19,6 +19,7 @@ use marline::pipeline::memory::Memory;
 use marline::pipeline::part::{Delivered, Part, Stage};
 use marline::pipeline::port::Port;
 use marline::pipeline::step::{Step, StepReport};
+use marline::telemetry::capture::Capture;
 use marline::time::{Cancel, Duration, Instant, Scheduler, Timers, WallTime};
 
 /// Queues calls; runs them when asked.
@@ -26,6 +27,7 @@ use marline::time::{Cancel, Duration, Instant, Scheduler, Timers, WallTime};
 struct Later {
     calls: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     timers: RefCell<Vec<Box<dyn FnOnce()>>>,
+    now: Cell<Instant>,
 }
 
 struct Never;
@@ -42,7 +44,7 @@ impl Timers for Later {
 
 impl Scheduler for Later {
     fn now(&self) -> Instant {
-        Instant::ZERO
+        self.now.get()
     }
     fn wall(&self) -> WallTime {
         WallTime::default()
@@ -301,6 +303,32 @@ fn a_full_window_blocks_and_half_a_window_resumes_once() {
         assert_eq!(resumed.get(), expected);
     }
     assert!(!intake.is_blocked());
+}
+
+#[test]
+fn a_source_whose_blocked_connection_has_gone_is_not_said_to_be_blocked() {
+    let capture = Capture::start();
+    let world = world(&[(usize::MAX, true, None)]);
+    for goes in [true, false] {
+        let intake = world.intake(Stage::Delivered);
+        let half = CONNECTION_WINDOW_BYTES / 2;
+        for _ in 0..2 {
+            drop(intake.deliver(batch(1, half)).add_both(|_| ()));
+        }
+        assert!(intake.is_blocked());
+        let kept = (!goes).then_some(intake);
+        if goes {
+            for _ in 0..2 {
+                world.take(0).unwrap().delivered();
+            }
+            world.later.run();
+        }
+        let later = world.later.now() + Duration::from_secs(120);
+        world.later.now.set(later);
+        world.later.fire_timers();
+        let reports = capture.take("source_blocked").len();
+        assert_eq!(reports, usize::from(kept.is_some()));
+    }
 }
 
 #[test]

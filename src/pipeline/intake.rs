@@ -235,6 +235,10 @@ impl Engine {
                     source.blocked.borrow_mut().push(weak);
                 }
             }
+            if source.blocked.borrow().is_empty() {
+                // Whoever was blocked may also have gone, and resumes never.
+                source.watch.resumed();
+            }
         }
         if waits_for_memory && !self.timer_set.replace(true) {
             let engine = Rc::clone(self);

@@ -351,7 +351,8 @@ each_kind! {
     }
 
     fn dropping_the_reactor_drops_what_it_holds(kind: Kind) {
-        let world = World::by_hand(kind);
+        let mut world = World::by_hand(kind);
+        world.is_left_full = true;
         let held = Rc::new(());
         let (near, _far) = world.streams();
         let (in_timer, in_source, in_notice) = (held.clone(), held.clone(), held.clone());
@@ -405,6 +406,7 @@ each_kind! {
         });
         assert_eq!(thread.join().unwrap(), (0, 0, 0));
         assert!(timer.is_active());
+        timer.cancel();
     }
 
     fn c_249_the_loop_goes_on_whatever_panics(kind: Kind) {

@@ -48,15 +48,18 @@ each_poller_by_hand! {
         log.expect(&["0"]);
         world.run_for(ms(6_000));
         log.expect(&["0", "2000", "4000", "6000"]);
+        periodic.stop();
     }
 
     fn c_189_not_now_is_an_interval_later(world: &mut World) {
         let log = Log::default();
-        let _done = ticking(world, &log).start(ms(2_000), false).unwrap();
+        let periodic = ticking(world, &log);
+        let _done = periodic.start(ms(2_000), false).unwrap();
         world.run_for(ms(1_999));
         log.expect(&[]);
         world.run_for(ms(1));
         log.expect(&["2000"]);
+        periodic.stop();
     }
 
     fn c_191_an_interval_of_zero_runs_once_a_turn(world: &mut World) {
@@ -77,35 +80,39 @@ each_poller_by_hand! {
 
     fn c_192_the_grid_is_kept_and_missed_points_are_skipped(world: &mut World) {
         let log = Log::default();
-        let _done = ticking(world, &log).start(ms(1_000), false).unwrap();
+        let periodic = ticking(world, &log);
+        let _done = periodic.start(ms(1_000), false).unwrap();
         for step in [1_300, 700, 2_500, 500] {
             world.jump(ms(step));
             world.turns(3); // nothing more is due
         }
         log.expect(&["1300", "2000", "4500", "5000"]);
+        periodic.stop();
     }
 
     fn c_193_a_run_that_ends_on_the_grid_waits_a_whole_interval(world: &mut World) {
         let log = Log::default();
         let (clock, entries) = (world.clock.clone().unwrap(), log.clone());
-        let _every = world.handle.every(ms(1_000), false, move |h, _| {
+        let every = world.handle.every(ms(1_000), false, move |h, _| {
             entries.add(millis(h.fresh()).to_string());
             clock.move_by(ms(1_000)); // it takes exactly an interval
         });
         world.run_for(ms(5_000));
         log.expect(&["1000", "3000", "5000"]);
+        every.stop();
     }
 
     fn c_194_a_thousand_steps_are_a_thousand_runs(world: &mut World) {
         let counts: Rc<RefCell<Vec<u64>>> = Rc::default();
         let seen = counts.clone();
-        let _every = world.handle.every(ms(100), false, move |_, count| {
+        let every = world.handle.every(ms(100), false, move |_, count| {
             seen.borrow_mut().push(count);
         });
         for _ in 0..1_000 {
             world.jump(ms(100));
         }
         assert_eq!(*counts.borrow(), vec![1; 1_000]);
+        every.stop();
     }
 
     fn c_196_a_failing_function_ends_the_loop(world: &mut World) {
@@ -147,6 +154,7 @@ each_poller_by_hand! {
         assert_eq!(first, ["0", "1500", "4000", "8500", "9000", "9500"]);
         assert_eq!(every.failures(), 3);
         assert!(every.is_running());
+        every.stop();
     }
 
     fn c_199_stop_takes_the_timer_away_and_fires(world: &mut World) {
@@ -180,6 +188,7 @@ each_poller_by_hand! {
         assert!(periodic.reset());
         world.run_for(ms(5_000));
         log.expect(&["3500", "5500"]);
+        periodic.stop();
     }
 
     fn c_203_a_running_loop_cannot_be_started(world: &mut World) {
@@ -190,6 +199,7 @@ each_poller_by_hand! {
         world.run_for(ms(2_000));
         log.expect(&["1000", "2000"]);
         done.expect(&[]);
+        periodic.stop();
     }
 
     fn c_204_stopped_and_started_from_inside(world: &mut World) {
@@ -220,20 +230,22 @@ each_poller_by_hand! {
         let counts: Rc<RefCell<Vec<u64>>> = Rc::default();
         let (seen, every_turn) = (counts.clone(), Rc::new(RefCell::new(Vec::new())));
         let zero = every_turn.clone();
-        let _every = world.handle.every(ms(1_000), true, move |_, count| {
+        let every = world.handle.every(ms(1_000), true, move |_, count| {
             seen.borrow_mut().push(count);
         });
         for step in [1_000, 3_000, 1_000] {
             world.jump(ms(step));
         }
         assert_eq!(*counts.borrow(), [1, 1, 3, 1]);
-        let _ = world.handle.every(Duration::ZERO, true, move |_, count| {
+        let each_turn = world.handle.every(Duration::ZERO, true, move |_, count| {
             zero.borrow_mut().push(count);
         });
         for _ in 0..3 {
             world.jump(ms(5_000));
         }
         assert_eq!(*every_turn.borrow(), [1, 1, 1, 1]);
+        every.stop();
+        each_turn.stop();
     }
 
     fn c_207_a_stopped_loop_can_be_started_with_a_new_grid(world: &mut World) {
@@ -248,6 +260,7 @@ each_poller_by_hand! {
         log.expect(&["1000", "3750", "4250"]);
         first.expect(&["ok"]);
         second.expect(&[]);
+        periodic.stop();
     }
 }
 
@@ -273,6 +286,7 @@ each_poller! {
         let entries = log.entries();
         assert!(entries.chunks(2).all(|pair| pair == ["a", "b"]));
         assert!(world.handle.stats().turns >= 10);
+        cooperator.stop();
     }
 
     fn c_209_an_endless_task_does_not_starve_a_socket(world: &mut World) {
@@ -284,6 +298,7 @@ each_poller! {
         far.write(b"x").unwrap();
         world.turns(1);
         log.expect(&["near read 1"]);
+        cooperator.stop();
     }
 }
 

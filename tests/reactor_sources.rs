@@ -11,7 +11,7 @@ use marline::deferred::Failure;
 use marline::reactor::{Exit, Pollable, Progress, Status, Token};
 
 use crate::each_poller;
-use crate::reactor_support::{Log, Source, Stream, World, ms, read_all};
+use crate::reactor_support::{Kind, Log, Source, Stream, World, ms, read_all};
 
 /// Enough turns for what was caused to arrive and be served.
 const ENOUGH: usize = 6;
@@ -221,7 +221,7 @@ each_poller! {
                 if left.get() == 0 { Progress::Blocked } else { Progress::More }
             })
             .register_reader(&world.handle);
-        let _ = world.handle.call_later(Duration::from_secs(3600), |_| {});
+        let far_off = world.handle.call_later(Duration::from_secs(3600), |_| {});
         far.write(b"x").unwrap();
         world.run_until(|| budget.get() == 2);
         assert_eq!(world.handle.next_wait(), Some(Duration::ZERO));
@@ -229,6 +229,7 @@ each_poller! {
         assert_eq!(world.handle.next_wait(), Some(Duration::ZERO));
         world.turns(1);
         assert!(world.handle.next_wait().unwrap() > ms(1_000_000));
+        far_off.cancel();
     }
 
     fn c_271_data_that_came_during_a_pause_come_at_resume(world: &mut World) {
@@ -491,6 +492,18 @@ fn check_transition(world: &mut World, from: u8, to: u8) {
         assert_eq!(log.entries(), expected, "from {from} to {to}");
     }
     world.handle.deregister(token);
+}
+
+#[test]
+#[should_panic(expected = "the test leaves behind: a source of tests/reactor_sources.rs")]
+fn c_427_a_source_that_a_test_leaves_behind_fails_it() {
+    let world = World::new(Kind::Sim);
+    let (near, _far) = world.streams();
+    let handler = Source::new(&near, &Log::default(), "near");
+    world
+        .handle
+        .register(near.pollable(), Box::new(handler))
+        .unwrap();
 }
 
 #[test]

@@ -268,6 +268,13 @@ impl Handle {
         });
     }
 
+    /// Where each source was registered, without the reactor's own: what is left, for who asks.
+    pub fn source_places(&self) -> Vec<&'static Location<'static>> {
+        let sources = self.core.sources.borrow();
+        let users = sources.slab.iter().filter(|(_, source)| !source.internal);
+        users.map(|(_, source)| source.registered_at).collect()
+    }
+
     /// The sources that have read interest, without the reactor's own.
     pub fn readers(&self) -> Vec<Token> {
         self.interested(Direction::Read)

@@ -130,7 +130,45 @@ pub struct World {
     pub handle: Handle,
     /// Where time is not the machine's.
     pub clock: Option<VirtualClock>,
+    /// For a test of what becomes of things left behind: nobody minds.
+    pub is_left_full: bool,
     io: SimIo,
+}
+
+/// A test that leaves a timer or a source behind fails, and they are named by where they were
+/// made. The [`Source`]s of the harness are taken away by the harness.
+impl Drop for World {
+    fn drop(&mut self) {
+        let fixtures = FIXTURES.take();
+        if self.is_left_full {
+            return;
+        }
+        for token in fixtures {
+            self.handle.deregister(token);
+        }
+        let left = left_behind(&self.handle);
+        if !std::thread::panicking() {
+            assert!(
+                left.is_empty(),
+                "the test leaves behind: {}",
+                left.join(", ")
+            );
+        }
+    }
+}
+
+thread_local! {
+    /// What the harness has registered on this thread, which has one reactor.
+    static FIXTURES: RefCell<Vec<Token>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The timers and sources that are still there, by where they were made.
+pub fn left_behind(handle: &Handle) -> Vec<String> {
+    let timers = handle.pending_timers().into_iter();
+    let timers = timers.map(|timer| format!("a timer of {}", timer.at));
+    let sources = handle.source_places().into_iter();
+    let sources = sources.map(|at| format!("a source of {at}"));
+    timers.chain(sources).collect()
 }
 
 impl World {
@@ -175,6 +213,7 @@ impl World {
             handle: reactor.handle(),
             reactor,
             clock: (!real_time).then_some(clock),
+            is_left_full: false,
             io,
         }
     }
@@ -372,7 +411,9 @@ impl Source {
     #[track_caller]
     pub fn register(self, handle: &Handle) -> Token {
         let pollable = self.stream.pollable();
-        handle.register(pollable, Box::new(self)).unwrap()
+        let token = handle.register(pollable, Box::new(self)).unwrap();
+        FIXTURES.with_borrow_mut(|tokens| tokens.push(token));
+        token
     }
 
     #[track_caller]

@@ -42,7 +42,17 @@ fn c_293_the_real_port_is_known_before_the_first_connection() {
             peer.local_addr().unwrap().to_string()
         );
         assert_eq!(connection.local(), Some(Endpoint::Ip(address)));
+        drop(listeners[0].stop());
     }
+}
+
+#[test]
+#[should_panic(expected = "the test leaves behind: a source of src/transport/listener.rs")]
+fn c_427_a_listener_that_a_test_leaves_behind_fails_it() {
+    let world = World::new();
+    let at = "tcp://127.0.0.1:0".parse().unwrap();
+    let options = ListenOptions::default();
+    let _listeners = world.network.listen(&at, options, Tapes::new()).unwrap();
 }
 
 #[test]
@@ -218,6 +228,7 @@ fn c_369_a_refused_peer_may_be_told() {
     let mut peer = TcpStream::connect(address).unwrap();
     let (received, _) = world.drain(&mut peer);
     assert_eq!(received, b"0 connections are open, which is the limit");
+    drop(listener.stop());
 }
 
 #[test]
@@ -277,6 +288,7 @@ fn a_panic_in_accepted_costs_one_connection() {
     world.drain(&mut first).1.unwrap();
     let _second = TcpStream::connect(address).unwrap();
     world.until("the second", || accept.len() == 1);
+    drop(listener.stop());
 }
 
 #[test]

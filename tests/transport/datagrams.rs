@@ -47,7 +47,7 @@ impl Datagrams for Box_ {
     }
 }
 
-fn bound(world: &World, max_bytes: usize) -> (Rc<Letters>, DatagramSocket, SocketAddr) {
+fn bound(world: &mut World, max_bytes: usize) -> (Rc<Letters>, DatagramSocket, SocketAddr) {
     let letters = Rc::new(Letters::default());
     let options = DatagramOptions {
         max_bytes,
@@ -62,6 +62,8 @@ fn bound(world: &World, max_bytes: usize) -> (Rc<Letters>, DatagramSocket, Socke
     let Endpoint::Ip(address) = *socket.local_address() else {
         panic!()
     };
+    let made = socket.clone();
+    world.at_end(move || made.close());
     (letters, socket, address)
 }
 
@@ -69,7 +71,7 @@ fn bound(world: &World, max_bytes: usize) -> (Rc<Letters>, DatagramSocket, Socke
 fn c_417_three_datagrams_are_three_calls_with_their_senders_the_empty_one_too() {
     for poller in PollerKind::ALL {
         let mut world = World::on(poller);
-        let (letters, _socket, address) = bound(&world, 65536);
+        let (letters, _socket, address) = bound(&mut world, 65536);
         let peers = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         for (peer, text) in peers.iter().zip([&b"one"[..], b"", b"three"]) {
             peer.send_to(text, address).unwrap();
@@ -90,7 +92,7 @@ fn c_417_three_datagrams_are_three_calls_with_their_senders_the_empty_one_too() 
 #[test]
 fn f_076_a_datagram_over_the_limit_is_cut_and_marked_and_the_largest_fits() {
     let mut world = World::new();
-    let (letters, _socket, address) = bound(&world, 1000);
+    let (letters, _socket, address) = bound(&mut world, 1000);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     for len in [999, 1000, 1001, 65_507] {
         peer.send_to(&pattern(len), address).unwrap();
@@ -106,7 +108,7 @@ fn f_076_a_datagram_over_the_limit_is_cut_and_marked_and_the_largest_fits() {
         seen,
         [(999, false), (1000, false), (1000, true), (1000, true)]
     );
-    let (letters, _socket, address) = bound(&world, DATAGRAM_BYTES_MAX);
+    let (letters, _socket, address) = bound(&mut world, DATAGRAM_BYTES_MAX);
     peer.send_to(&pattern(65_507), address).unwrap();
     world.until("the largest", || letters.all.borrow().len() == 1);
     assert!(letters.all.borrow()[0].bytes == pattern(65_507));
@@ -140,6 +142,7 @@ fn c_418_a_refused_dialled_socket_says_so_and_stays_usable() {
     assert_eq!(&buffer[..bytes], b"hello");
     receiver.send_to(b"hello yourself", from).unwrap();
     world.until("the answer", || letters.all.borrow().len() == 1);
+    socket.close();
 }
 
 #[test]
@@ -181,12 +184,13 @@ fn c_419_f_078_a_send_that_would_block_is_dropped_and_reported() {
     }
     assert!(stuck.recv(&mut buffer).is_err());
     socket.send(b"again", None).unwrap();
+    socket.close();
 }
 
 #[test]
 fn a_handler_that_fails_or_panics_misses_one_datagram() {
     let mut world = World::new();
-    let (letters, _socket, address) = bound(&world, 1000);
+    let (letters, _socket, address) = bound(&mut world, 1000);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     for (index, how) in ["an error", "panic"].into_iter().enumerate() {
         letters.fail.set(Some(how));
@@ -200,7 +204,7 @@ fn a_handler_that_fails_or_panics_misses_one_datagram() {
 #[test]
 fn datagrams_beyond_one_turns_budget_come_in_the_next() {
     let mut world = World::new();
-    let (letters, socket, address) = bound(&world, 65536);
+    let (letters, socket, address) = bound(&mut world, 65536);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.pause();
     // Each needs room for the longest one: at most four large ones fit into a chunk.
@@ -241,7 +245,7 @@ fn datagrams_beyond_one_turns_budget_come_in_the_next() {
 #[test]
 fn a_reply_goes_to_the_sender_and_close_is_told_once() {
     let mut world = World::new();
-    let (letters, socket, address) = bound(&world, 1000);
+    let (letters, socket, address) = bound(&mut world, 1000);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     peer.send_to(b"ping", address).unwrap();

@@ -341,6 +341,7 @@ fn a_unix_listener_with_a_full_backlog_is_waited_for() {
     world.until("all three", || {
         dials.iter().all(|it| matches!(*it.borrow(), Some(Ok(_)))) && accept.len() == 3
     });
+    drop(listener.stop());
 }
 
 #[test]

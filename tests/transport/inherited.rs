@@ -115,6 +115,7 @@ fn c_416_sockets_meant_for_us_are_adopted_by_name_and_consumed() {
         0o2004000,
         "neither CLOEXEC nor non-blocking: {flags:o}"
     );
+    drop(listeners[0].stop());
 }
 
 #[test]

@@ -95,7 +95,9 @@ fn c_422_a_dead_datagram_owners_path_is_taken_over_too() {
     let owner = UnixDatagram::bind(&path).unwrap();
     assert!(bind().is_err());
     drop(owner);
-    assert_eq!(bind().unwrap().len(), 1);
+    let bound = bind().unwrap();
+    assert_eq!(bound.len(), 1);
+    bound[0].close();
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn f_077_descriptors_that_a_peer_passes_are_closed() {
     let address: Address = "unix://@marline-test-passing".parse().unwrap();
     let accept = Tapes::new();
     let options = ListenOptions::default();
-    let _listener = world
+    let listeners = world
         .network
         .listen(&address, options, accept.clone())
         .unwrap();
@@ -169,6 +171,7 @@ fn f_077_descriptors_that_a_peer_passes_are_closed() {
         Ok(0),
         "a passed descriptor is open"
     );
+    drop(listeners[0].stop());
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn the_acked_mark_of_a_unix_stream_is_everything_or_nothing_new() {
     let path = dir.path().join("in.sock");
     let accept = Tapes::new();
     let options = ListenOptions::default();
-    let _listener = world
+    let listeners = world
         .network
         .listen(&at(&path), options, accept.clone())
         .unwrap();
@@ -195,4 +198,5 @@ fn the_acked_mark_of_a_unix_stream_is_everything_or_nothing_new() {
     std::io::Read::read_exact(&mut peer, &mut answer).unwrap();
     assert_eq!(connection.acked(), mark);
     assert_eq!(connection.peer().ip(), None);
+    drop(listeners[0].stop());
 }

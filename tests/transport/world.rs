@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,57 @@ use marline::deferred::{Deferred, Failure};
 use marline::reactor::{Options, PollerKind, Reactor, Seams};
 use marline::transport::*;
 
+use crate::reactor_support::left_behind;
+
 /// The longest any step of a test may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct World {
     pub reactor: Reactor,
     pub network: Network,
+    ends: Vec<Box<dyn FnOnce()>>,
+}
+
+/// A test that leaves a timer, a listener or a socket behind fails, and they are named by where
+/// they were made. What the harness has made is ended by the harness: its listeners, and the
+/// connections with a [`Tape`].
+impl Drop for World {
+    fn drop(&mut self) {
+        let opened = OPENED.take();
+        if std::thread::panicking() {
+            return;
+        }
+        abort_all(opened);
+        for end in std::mem::take(&mut self.ends) {
+            end();
+        }
+        for _ in 0..TURNS_TO_END {
+            drop(self.reactor.turn(Some(Duration::ZERO)));
+            abort_all(OPENED.take());
+        }
+        let left = left_behind(&self.reactor.handle());
+        assert!(
+            left.is_empty(),
+            "the test leaves behind: {}",
+            left.join(", ")
+        );
+    }
+}
+
+/// Turns in which what was aborted or stopped is gone, also where it was still to be accepted.
+const TURNS_TO_END: usize = 8;
+
+thread_local! {
+    /// The tapes that have a connection, or had one.
+    static OPENED: RefCell<Vec<Weak<TapeParts>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn abort_all(opened: Vec<Weak<TapeParts>>) {
+    for tape in opened.into_iter().filter_map(|tape| tape.upgrade()) {
+        if let Some(connection) = &*tape.connection.borrow() {
+            connection.abort();
+        }
+    }
 }
 
 impl World {
@@ -41,7 +86,16 @@ impl World {
         let seams = Seams::system(poller).unwrap();
         let reactor = Reactor::new(seams, Options::default()).unwrap();
         let network = Network::new(&reactor.handle(), Rc::new(net), options);
-        World { reactor, network }
+        World {
+            reactor,
+            network,
+            ends: Vec::new(),
+        }
+    }
+
+    /// Calls `end` when the test is over.
+    pub fn at_end(&mut self, end: impl FnOnce() + 'static) {
+        self.ends.push(Box::new(end));
     }
 
     /// Takes one turn, waiting at most `wait`.
@@ -92,6 +146,8 @@ impl World {
         let Endpoint::Ip(address) = *listener.local_address() else {
             panic!("not a TCP listener")
         };
+        let made = listener.clone();
+        self.at_end(move || drop(made.stop()));
         (listener, address)
     }
 
@@ -112,6 +168,8 @@ impl World {
         peer.set_write_timeout(Some(PATIENCE)).unwrap();
         self.until("the connection", || tape.connection.borrow().is_some());
         let _stopped = listener.stop();
+        // Stopped, it must not be held, nor what it accepted.
+        self.ends.pop();
         (tape, peer)
     }
 
@@ -206,6 +264,8 @@ impl Protocol for TapeProtocol {
     fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
         self.0.calls.borrow_mut().push("connected");
         *self.0.connection.borrow_mut() = Some(connection.clone());
+        let tape = Rc::downgrade(&self.0.0);
+        OPENED.with_borrow_mut(|opened| opened.push(tape));
         let mut hook = self.0.on_connected.take();
         hook.as_mut().map_or(Ok(()), |hook| hook(connection))
     }

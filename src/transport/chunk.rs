@@ -28,8 +28,21 @@ pub struct ChunkPool {
 
 struct Home {
     /// Chunks nobody uses. Locked for a push or a pop, by the reactor's thread nearly always.
-    spare: Mutex<Vec<Box<[u8]>>>,
+    spare: Mutex<Spare>,
     meter: Option<Arc<dyn Meter>>,
+}
+
+/// Chunks nobody uses, the last used on top because it is still in the processor's cache.
+///
+/// A chunk from the allocator costs more than what is read into it, for the kernel has to clear
+/// its pages; so enough are kept for a burst, and those that were not needed for a while go.
+#[derive(Default)]
+struct Spare {
+    chunks: Vec<Box<[u8]>>,
+    /// The fewest there were since the last review.
+    fewest: usize,
+    /// Loans since then.
+    loans: u32,
 }
 
 impl ChunkPool {
@@ -37,7 +50,7 @@ impl ChunkPool {
     pub fn new(meter: Option<Arc<dyn Meter>>) -> Self {
         ChunkPool {
             home: Arc::new(Home {
-                spare: Mutex::new(Vec::new()),
+                spare: Mutex::new(Spare::default()),
                 meter,
             }),
         }
@@ -46,7 +59,7 @@ impl ChunkPool {
     /// A chunk of [`CHUNK_BYTES`] to read into; its old content is unspecified. Dropped, it
     /// goes back to the pool.
     pub fn lend(&self) -> Chunk {
-        let spare = self.home.spare().pop();
+        let spare = self.home.spare().lend();
         Chunk {
             buffer: spare.unwrap_or_else(|| vec![0; CHUNK_BYTES].into_boxed_slice()),
             home: Arc::clone(&self.home),
@@ -55,12 +68,38 @@ impl ChunkPool {
 
     /// Chunks that lie unused.
     pub fn spare_count(&self) -> usize {
-        self.home.spare().len()
+        self.home.spare().chunks.len()
+    }
+}
+
+impl Spare {
+    fn lend(&mut self) -> Option<Box<[u8]>> {
+        self.loans += 1;
+        if self.loans == LOANS_PER_REVIEW {
+            self.loans = 0;
+            self.drop_unneeded();
+        }
+        let chunk = self.chunks.pop();
+        self.fewest = self.fewest.min(self.chunks.len());
+        chunk
+    }
+
+    fn give_back(&mut self, chunk: Box<[u8]>) {
+        if self.chunks.len() < SPARE_CHUNKS_MAX {
+            self.chunks.push(chunk);
+        }
+    }
+
+    /// Half of what lay here unused all the time; from the bottom, where the coldest are.
+    fn drop_unneeded(&mut self) {
+        let unneeded = self.fewest.saturating_sub(SPARE_CHUNKS_MIN).div_ceil(2);
+        self.chunks.drain(..unneeded);
+        self.fewest = self.chunks.len();
     }
 }
 
 impl Home {
-    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+    fn spare(&self) -> std::sync::MutexGuard<'_, Spare> {
         // A push or pop cannot leave the list broken, so a poisoned lock is still good.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,10 +164,7 @@ impl DerefMut for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
-        let mut spare = self.home.spare();
-        if spare.len() < SPARE_CHUNKS_MAX {
-            spare.push(buffer);
-        }
+        self.home.spare().give_back(buffer);
     }
 }
 
@@ -171,8 +207,15 @@ impl Drop for Copied {
 /// The size of a chunk: as much as one read takes from one connection in one turn.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Unused chunks that are kept; more than that goes back to the allocator. 2 MiB.
-const SPARE_CHUNKS_MAX: usize = 8;
+/// Unused chunks that are kept; more than that goes back to the allocator. 16 MiB, what one
+/// source may have outstanding.
+const SPARE_CHUNKS_MAX: usize = 64;
+
+/// Unused chunks that are kept for good. 1 MiB.
+const SPARE_CHUNKS_MIN: usize = 4;
+
+/// After so many loans the pool looks which chunks it did not need.
+const LOANS_PER_REVIEW: u32 = 256;
 
 #[cfg(test)]
 mod tests {
@@ -232,10 +275,33 @@ mod tests {
     #[test]
     fn the_pool_keeps_a_bounded_number_of_unused_chunks() {
         let pool = ChunkPool::new(None);
-        let lent: Vec<Chunk> = (0..20).map(|_| pool.lend()).collect();
+        let lent: Vec<Chunk> = (0..SPARE_CHUNKS_MAX + 6).map(|_| pool.lend()).collect();
         drop(lent);
         assert_eq!(pool.spare_count(), SPARE_CHUNKS_MAX);
         assert_eq!(pool.lend().keep(0), Bytes::new());
         assert_eq!(pool.spare_count(), SPARE_CHUNKS_MAX);
+    }
+
+    #[test]
+    fn chunks_that_are_not_needed_any_more_go_back_to_the_allocator() {
+        let pool = ChunkPool::new(None);
+        let burst: Vec<Chunk> = (0..SPARE_CHUNKS_MAX).map(|_| pool.lend()).collect();
+        drop(burst);
+        let two_at_a_time = |loans: u32| {
+            (0..loans / 2).for_each(|_| drop([pool.lend(), pool.lend()]));
+        };
+        two_at_a_time(2 * LOANS_PER_REVIEW);
+        let left = pool.spare_count();
+        assert!(
+            (SPARE_CHUNKS_MAX / 4..SPARE_CHUNKS_MAX).contains(&left),
+            "{left}"
+        );
+        two_at_a_time(10 * LOANS_PER_REVIEW);
+        // Those on loan at a review are not counted as unneeded.
+        let left = pool.spare_count();
+        assert!(
+            (SPARE_CHUNKS_MIN..SPARE_CHUNKS_MIN + 4).contains(&left),
+            "{left}"
+        );
     }
 }

@@ -58,6 +58,7 @@ impl Sender {
             output: RefCell::new(Output::new()),
             connection: RefCell::default(),
             written_to: Cell::new(Mark(0)),
+            acked_to: Cell::new(Mark(0)),
             sent: RefCell::default(),
             outage: Outage::default(),
             again: RefCell::default(),
@@ -98,6 +99,8 @@ struct Line {
     connection: RefCell<Option<Connection>>,
     /// Where the connection's output ends, queued bytes included.
     written_to: Cell<Mark>,
+    /// How far the peer's kernel had come at the last look.
+    acked_to: Cell<Mark>,
     /// Written, not acknowledged: in order, each with where it begins and ends.
     sent: RefCell<VecDeque<Sent>>,
     /// To be sent before anything new: left over from a lost connection.
@@ -170,10 +173,10 @@ impl Line {
         #[cfg(sim_bug = "early_delivered")]
         let acked = acked.max(self.connection.borrow().as_ref().map(Connection::written));
         let Some(acked) = acked else { return };
-        let mut progress = false;
+        // A peer that takes bytes is looked at soon again, even while it has no whole part.
+        let progress = self.acked_to.replace(acked) < acked;
         while let Some(sent) = self.pop_acked(acked) {
             sent.left.part.delivered();
-            progress = true;
         }
         if self.sent.borrow().is_empty() {
             self.look.borrow_mut().take();
@@ -290,6 +293,7 @@ impl Protocol for Wire {
         .log();
         *line.connection.borrow_mut() = Some(connection.clone());
         line.written_to.set(Mark(0));
+        line.acked_to.set(Mark(0));
         line.pump();
         Ok(())
     }

@@ -114,6 +114,10 @@ pub struct Batch {
     pub bytes: Bytes,
     /// The events, in order of arrival.
     pub events: Vec<Event>,
+    /// The events are lines as a framer found them: there is no newline in their original
+    /// bytes, and where exactly one byte lies between two neighbours it is one. Who writes
+    /// lines need not look at the bytes again. False where nobody knows.
+    pub lines: bool,
 }
 
 /// One event: 16 bytes, and no allocation while it is raw.
@@ -158,6 +162,7 @@ impl Batch {
             received,
             bytes,
             events: Vec::new(),
+            lines: false,
         }
     }
 

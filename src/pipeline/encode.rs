@@ -7,7 +7,8 @@
 //!
 //! Framing is never broken by what an event holds: under `lines` a newline inside a payload
 //! becomes a blank and one at its end is the line's own; under `nul` the same of NUL. A run of
-//! lines is taken for one only after its newlines were counted.
+//! lines is taken for one where the batch says that they are lines, or after its newlines were
+//! counted.
 
 use std::ops::Range;
 
@@ -282,12 +283,12 @@ where
         };
         let Range { start, end } = event.raw().range();
         match &mut run {
-            Some(run) if start == run.end + 1 && bytes[run.end] == b'\n' => {
+            Some(run) if start == run.end + 1 && (batch.lines || bytes[run.end] == b'\n') => {
                 run.end = end;
                 run.events += 1;
             }
             _ => {
-                finish_run(run.take(), bytes, out);
+                finish_run(run.take(), batch, out);
                 run = Some(Run {
                     start,
                     end,
@@ -297,19 +298,20 @@ where
             }
         }
     }
-    finish_run(run, bytes, out);
+    finish_run(run, batch, out);
 }
 
 /// Writes a run in one piece, unless it has newlines that end no payload.
-fn finish_run<'a, I>(run: Option<Run<I>>, bytes: &Bytes, out: &mut Output)
+fn finish_run<'a, I>(run: Option<Run<I>>, batch: &Batch, out: &mut Output)
 where
     I: Iterator<Item = &'a Event>,
 {
     let Some(run) = run else {
         return;
     };
+    let bytes = &batch.bytes;
     let lines = &bytes[run.start..run.end];
-    if memchr::memchr_iter(b'\n', lines).count() != run.events - 1 {
+    if !batch.lines && memchr::memchr_iter(b'\n', lines).count() != run.events - 1 {
         for event in run.from.take(run.events) {
             out.payload(Frame::Lines, |out| {
                 out.extend_from_slice(event.raw().of(bytes))

@@ -243,6 +243,8 @@ impl Making {
             }
             let mut report = StepReport::new(now, pipeline.errors_to.is_some());
             labelled.step.apply(batch, &mut report);
+            // What a step has made of an event need not be a line.
+            batch.lines &= !labelled.step.changes_events();
             log_first_failure(labelled, &report);
             self.book(pipeline, labelled, batch, report);
             at_stake.events = batch.events.len();

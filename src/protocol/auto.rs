@@ -97,6 +97,7 @@ impl Auto {
             return Ok(self.lines.resume(run, at));
         }
         if !self.body.is_done() {
+            run.lines = false;
             at = self.body.advance(run, at)?;
             *left -= usize::from(self.body.is_done());
         }
@@ -144,6 +145,7 @@ impl Auto {
             match classify(&chunk[at..]) {
                 Verdict::Line => at = self.lines.scan::<true>(run, at, &mut left),
                 Verdict::Counted { count, header } => {
+                    run.lines = false;
                     self.body.begin(count, limit(self.lines.max()), None);
                     at = self.body.advance(run, at + header)?;
                     left -= usize::from(self.body.is_done());
@@ -164,6 +166,7 @@ impl Framer for Auto {
             return chunk;
         }
         let mut run = frames.open(chunk.clone());
+        run.lines = true;
         let parsed = self.parse(&mut run, frames_max);
         run.close();
         let at = parsed.expect("lines and counts without a trailer cannot fail");

@@ -205,6 +205,7 @@ impl<const DELIMITER: u8> Framer for Delimited<DELIMITER> {
             return chunk;
         }
         let mut run = frames.open(chunk.clone());
+        run.lines = DELIMITER == b'\n';
         let mut left = frames_max;
         let mut at = 0;
         if self.inside() {

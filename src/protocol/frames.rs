@@ -71,6 +71,9 @@ pub struct Run {
     pub bytes: Bytes,
     /// One range of `bytes` per frame; none is empty.
     pub spans: Vec<Span>,
+    /// Every frame is a line: there is no newline in it, and where exactly one byte lies
+    /// between two frames it is one. Who writes lines need not look at the bytes again.
+    pub lines: bool,
 }
 
 /// Something a frame's reader must be told.
@@ -271,6 +274,7 @@ impl Frames {
             frames: self,
             chunk,
             spans,
+            lines: false,
         }
     }
 
@@ -282,7 +286,11 @@ impl Frames {
         if let Some(mark) = mark {
             self.mark_next(mark);
         }
-        self.runs.push(Run { bytes, spans });
+        self.runs.push(Run {
+            bytes,
+            spans,
+            lines: false,
+        });
     }
 
     /// Marks the frame that [`Frames::add_joined`] is about to add.
@@ -302,6 +310,8 @@ pub(super) struct OpenRun<'a> {
     pub(super) frames: &'a mut Frames,
     pub(super) chunk: Bytes,
     spans: Vec<Span>,
+    /// What becomes [`Run::lines`].
+    pub(super) lines: bool,
 }
 
 impl OpenRun<'_> {
@@ -333,6 +343,7 @@ impl OpenRun<'_> {
             self.frames.runs.push(Run {
                 bytes: self.chunk,
                 spans: self.spans,
+                lines: self.lines,
             });
         }
     }

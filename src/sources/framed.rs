@@ -253,6 +253,7 @@ impl FramedInput {
             })
         };
         batch.events = run.spans.iter().map(event).collect();
+        batch.lines = run.lines;
         batch
     }
 }

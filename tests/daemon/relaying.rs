@@ -150,3 +150,23 @@ fn what_a_lost_collector_had_not_acknowledged_comes_again() {
     let ended = daemon.stop();
     assert_eq!((ended.code(), ended.sink("out", "delivered")), (0, 2));
 }
+
+#[test]
+fn a_newline_inside_a_message_never_makes_two_lines() {
+    let (collector, port) = (Collector::start(), free_port());
+    let daemon = Daemon::start(&relay(&format!("\"tcp://{port}\""), "", &collector, "raw"));
+    send(port, b"a\n9 <1>b\nc de\nf\n");
+    assert_eq!(collector.lines(3), ["a", "<1>b c de", "f"]);
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
+fn what_a_step_has_made_of_lines_is_looked_at_again() {
+    let (collector, port) = (Collector::start(), free_port());
+    let config = relay(&format!("\"tcp://{port}\""), "", &collector, "raw");
+    let split = "[pipeline.main]\nsteps = [{ split = \".\" }]\n";
+    let daemon = Daemon::start(&config.replace("[pipeline.main]\n", split));
+    send(port, b"[1,2,3]\n[4,5]\n");
+    assert_eq!(collector.lines(5), ["1", "2", "3", "4", "5"]);
+    assert_eq!(daemon.stop().0, 0);
+}

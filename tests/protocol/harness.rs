@@ -4,7 +4,7 @@
 //! in order and not empty; marks name frames; what is held stays bounded.
 
 use bytes::Bytes;
-use marline::protocol::{End, FrameError, Frames, Framing, Mark, framer};
+use marline::protocol::{End, FrameError, Frames, Framing, Mark, Run, framer};
 
 /// What a stream came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,19 @@ impl Outcome {
     }
 }
 
+/// What [`Run::lines`] promises.
+fn are_lines(run: &Run) -> bool {
+    let between = run.spans.windows(2).all(|pair| {
+        let gap = &run.bytes[pair[0].end as usize..pair[1].start as usize];
+        gap.len() > 1 || gap == b"\n"
+    });
+    between
+        && run
+            .spans
+            .iter()
+            .all(|span| !span.of(&run.bytes).contains(&b'\n'))
+}
+
 /// The invariants of one push.
 fn check(frames: &Frames) {
     assert!(
@@ -66,6 +79,7 @@ fn check(frames: &Frames) {
             );
             at = span.end;
         }
+        assert!(!run.lines || are_lines(run), "not lines: {run:?}");
     }
     let truncated = frames
         .marks

@@ -2,8 +2,9 @@
 //!
 //! The whole text is checked; nothing of it is built. A key with escapes gets a text of its own.
 
-use super::place::{Place, shared_key};
+use super::place::{Place, ours, shared_key};
 use super::{List, Parser, Reason};
+use crate::event::{Field, Key, Slot};
 use crate::protocol::json;
 
 /// The parser.
@@ -29,16 +30,29 @@ pub(in crate::steps) fn fields_of(
 ) -> Result<(), json::JsonError> {
     let text = place.bytes();
     json::scan(text, scanned)?;
-    found.reserve(scanned.len());
-    for field in scanned.iter() {
-        let key = if field.key_escaped {
-            let mut key = Vec::new();
-            json::unescape(field.key.of(text), &mut key);
-            shared_key(&key)
-        } else {
-            place.key(field.key, true)
-        };
-        found.push(key, place.json_slot(field.value));
+    match place {
+        Place::Batch(_, base) if !scanned.iter().any(|field| field.key_escaped) => {
+            found.extend(scanned.iter().map(|field| Field {
+                key: Key::Json(ours(field.key).within(*base)),
+                slot: Slot::Json(ours(field.value).within(*base)),
+            }));
+        }
+        _ => found.extend(scanned.iter().map(|field| field_of(place, text, field))),
     }
     Ok(())
+}
+
+/// A field of a text that is not in the batch, or with a key that has escapes.
+fn field_of(place: &Place<'_>, text: &[u8], field: &json::Field) -> Field {
+    let key = if field.key_escaped {
+        let mut key = Vec::new();
+        json::unescape(field.key.of(text), &mut key);
+        shared_key(&key)
+    } else {
+        place.key(field.key, true)
+    };
+    Field {
+        key,
+        slot: place.json_slot(field.value),
+    }
 }

@@ -1,6 +1,6 @@
 //! Fields as they are found in a text: of equal names the last one counts.
 //!
-//! Nearly no text repeats a name, so the usual case is one test of a 64-bit set per field. Only
+//! Nearly no text repeats a name, so the usual case is one test of a 256-bit set per field. Only
 //! where that says "perhaps" the list is searched, and from [`SEARCHED_MAX`] fields on a hash
 //! table is, so that a peer's thousands of fields do not cost their square.
 
@@ -20,7 +20,7 @@ pub(in crate::steps) struct List<'a> {
     bytes: &'a [u8],
     fields: Vec<Field>,
     /// One bit per name that is in the list, by a cheap hash.
-    set: u64,
+    set: [u64; 4],
     /// The names' places, once there are many.
     index: HashMap<Box<[u8]>, usize>,
 }
@@ -31,7 +31,7 @@ impl<'a> List<'a> {
         List {
             bytes,
             fields: Vec::new(),
-            set: 0,
+            set: [0; 4],
             index: HashMap::new(),
         }
     }
@@ -45,9 +45,9 @@ impl<'a> List<'a> {
     /// Adds a field, or gives the one of that name a new value.
     #[inline]
     pub fn push(&mut self, key: Key, slot: Slot) {
-        let bit = bit_of(key.of(self.bytes));
-        let perhaps = self.set & bit != 0;
-        self.set |= bit;
+        let (word, bit) = place_of(key.of(self.bytes));
+        let perhaps = self.set[word] & bit != 0;
+        self.set[word] |= bit;
         if perhaps && let Some(at) = self.position(&key) {
             self.fields[at].slot = slot;
             return;
@@ -56,6 +56,41 @@ impl<'a> List<'a> {
         if self.fields.len() > SEARCHED_MAX {
             self.index_new();
         }
+    }
+
+    /// Adds many fields at once: the usual case, no name twice, is one pass that writes and one
+    /// that looks.
+    pub fn extend(&mut self, fields: impl ExactSizeIterator<Item = Field>) {
+        if !self.fields.is_empty() {
+            return fields.for_each(|field| self.push(field.key, field.slot));
+        }
+        self.reserve(fields.len());
+        self.fields.extend(fields);
+        if self.fields.len() > SEARCHED_MAX {
+            return self.push_again();
+        }
+        let mut set = [0u64; 4];
+        let repeats = self.fields.iter().enumerate().any(|(index, field)| {
+            let name = field.key.of(self.bytes);
+            let (word, bit) = place_of(name);
+            let perhaps = set[word] & bit != 0;
+            set[word] |= bit;
+            let mut before = self.fields[..index].iter();
+            perhaps && before.any(|other| other.key.of(self.bytes) == name)
+        });
+        if repeats {
+            self.push_again();
+        } else {
+            self.set = set;
+        }
+    }
+
+    /// The fields once more, one by one: some of them may be there twice.
+    fn push_again(&mut self) {
+        let fields = std::mem::take(&mut self.fields);
+        self.reserve(fields.len());
+        let each = fields.into_iter();
+        each.for_each(|field| self.push(field.key, field.slot));
     }
 
     /// The fields.
@@ -82,10 +117,64 @@ impl<'a> List<'a> {
     }
 }
 
+/// The word of the set and the bit in it that stand for `name`.
 #[inline]
-fn bit_of(name: &[u8]) -> u64 {
-    let first = name.first().copied().unwrap_or(0) as usize;
-    let last = name.last().copied().unwrap_or(0) as usize;
-    let middle = name.get(name.len() / 2).copied().unwrap_or(0) as usize;
-    1 << ((first * 7 + middle * 13 + last * 31 + name.len()) % 64)
+fn place_of(name: &[u8]) -> (usize, u64) {
+    let [first, middle, last] = match name {
+        [] => [0; 3],
+        [first, .., last] => [*first, name[name.len() / 2], *last],
+        [only] => [*only; 3],
+    };
+    let sum = usize::from(first) * 7 + usize::from(middle) * 13 + usize::from(last) * 31;
+    let hash = (sum + name.len()) % 256;
+    (hash / 64, 1 << (hash % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Span;
+
+    /// Fields of so many names, the first `again` of them once more, each with its number.
+    fn fields(bytes: &[u8], names: usize, again: usize) -> Vec<Field> {
+        let name = |index: usize| Key::Span(Span::new(index * 4, index * 4 + 4));
+        assert!(bytes.len() >= names * 4);
+        let numbered = (0..names).chain(0..again).enumerate();
+        numbered
+            .map(|(number, index)| Field {
+                key: name(index),
+                slot: Slot::Integer(number as i64),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn many_at_once_are_what_one_by_one_gives() {
+        let text: String = (0..200).map(|index| format!("k{index:03}")).collect();
+        let bytes = text.as_bytes();
+        for (names, again) in [
+            (0, 0),
+            (1, 1),
+            (10, 0),
+            (10, 3),
+            (64, 0),
+            (65, 1),
+            (200, 200),
+        ] {
+            let fields = fields(bytes, names, again);
+            let mut single = List::new(bytes);
+            fields
+                .iter()
+                .cloned()
+                .for_each(|f| single.push(f.key, f.slot));
+            let mut many = List::new(bytes);
+            many.extend(fields.into_iter());
+            let many = many.into_fields();
+            assert_eq!(many.len(), names, "{names} names, {again} again");
+            let last = many.first().map(|field| format!("{:?}", field.slot));
+            let expected = if again > 0 { names } else { 0 };
+            assert_eq!(last, (names > 0).then(|| format!("Integer({expected})")));
+            assert_eq!(format!("{many:?}"), format!("{:?}", single.into_fields()));
+        }
+    }
 }

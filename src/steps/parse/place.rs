@@ -127,8 +127,9 @@ pub(in crate::steps) fn shared_key(text: &[u8]) -> Key {
     Key::Shared(Arc::from(text))
 }
 
+/// The same range as a span of events.
 #[inline]
-fn ours(span: protocol::Span) -> Span {
+pub(in crate::steps) fn ours(span: protocol::Span) -> Span {
     Span {
         start: span.start,
         end: span.end,

@@ -22,6 +22,7 @@ use vrl::parser::ast::{Assignment, Expr, RootExpr};
 use vrl::path::OwnedTargetPath;
 use vrl::value::Value;
 
+use super::equality::Equality;
 use super::options::Mistake;
 use crate::event::{Access, Batch, Change, Event, Names, Shared};
 
@@ -39,6 +40,8 @@ pub enum Truth {
 /// A compiled condition. Not `Sync`: every reactor compiles its own.
 #[derive(Debug)]
 pub struct Condition {
+    /// Asked first; the program where this does not know.
+    equality: Option<Equality>,
     program: Program,
 }
 
@@ -64,6 +67,7 @@ impl Condition {
             return Err(Mistake::new(message).help("compare it, as in `.level == \"error\"`"));
         }
         Ok(Condition {
+            equality: Equality::of(text),
             program: Program::new(compiled),
         })
     }
@@ -75,6 +79,18 @@ impl Condition {
 
     /// What it says of an event whose batch is being changed.
     pub fn holds_for(&self, shared: Shared<'_>, event: &Event) -> Truth {
+        match self
+            .equality
+            .as_ref()
+            .and_then(|plain| plain.holds(shared, event))
+        {
+            Some(true) => Truth::True,
+            Some(false) => Truth::False,
+            None => self.program_says(shared, event),
+        }
+    }
+
+    pub(super) fn program_says(&self, shared: Shared<'_>, event: &Event) -> Truth {
         match self.program.evaluate(shared, event) {
             Ok(Value::Boolean(true)) => Truth::True,
             Ok(Value::Boolean(false)) => Truth::False,

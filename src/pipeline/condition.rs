@@ -11,6 +11,8 @@
 //! expands a peer's bytes without a limit (`decode_gzip` and its kin). Times without a zone are
 //! UTC.
 
+mod equality;
+
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::LazyLock;
@@ -22,7 +24,8 @@ use vrl::parser::ast::{Assignment, Expr, RootExpr};
 use vrl::path::OwnedTargetPath;
 use vrl::value::Value;
 
-use super::equality::Equality;
+use equality::Equality;
+
 use super::options::Mistake;
 use crate::event::{Access, Batch, Change, Event, Names, Shared};
 

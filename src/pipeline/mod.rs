@@ -18,7 +18,6 @@ pub mod component;
 pub mod condition;
 pub mod descriptor;
 pub mod encode;
-mod equality;
 pub mod graph;
 pub mod guard;
 pub mod intake;

@@ -649,23 +649,3 @@ fn errors_say_what_the_peer_did() {
     let text = shown("1:ab", Framing::Netstring).to_string();
     assert_eq!(text, "netstring ends with 'b', not with ','");
 }
-
-#[test]
-fn a_run_says_that_it_is_lines_only_where_no_frame_was_counted() {
-    let lines = |kind, stream: &'static str| {
-        let mut frames = Frames::new();
-        framer(kind, 100).push(Bytes::from_static(stream.as_bytes()), &mut frames);
-        frames.runs.iter().map(|run| run.lines).collect::<Vec<_>>()
-    };
-    assert_eq!(lines(Framing::Lines, "a\nb\r\n\nc\n"), [true]);
-    assert_eq!(lines(Framing::Auto, "a\n5 is text\nb\n"), [true]);
-    assert_eq!(lines(Framing::Auto, "a\n7 <1>a\nb\nc\n"), [false]);
-    assert_eq!(lines(Framing::Auto, "7 <1>a\nb\nc\n"), [false]);
-    assert_eq!(lines(Framing::OctetCounted, "3 a\nb"), [false]);
-    assert_eq!(lines(Framing::Nul, "a\nb\0"), [false]);
-    let mut frames = Frames::new();
-    let mut auto = framer(Framing::Auto, 100);
-    auto.push(Bytes::from_static(b"7 <1>a"), &mut frames);
-    auto.push(Bytes::from_static(b"\nb\nc\n"), &mut frames);
-    assert!(frames.runs.iter().all(|run| !run.lines), "{frames:?}");
-}

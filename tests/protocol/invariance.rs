@@ -3,7 +3,8 @@
 //! Every framing, limit, stream and end in combination: whole, one frame at a time, cut at
 //! every offset into two and three, byte by byte; then long streams with random cuts by seed.
 
-use marline::protocol::{End, Framing};
+use bytes::Bytes;
+use marline::protocol::{End, Frames, Framing, framer};
 
 use super::harness::{Random, cut, feed, feed_one_by_one};
 use super::reference::reference;
@@ -140,4 +141,24 @@ fn fr_08_mixed_octet_counting_and_lines_by_seed() {
         let got = feed(Framing::Auto, 9, cut(&stream, &offsets), End::Clean);
         assert_eq!(got, expected, "seed {seed}, cut at {offsets:?}");
     }
+}
+
+#[test]
+fn a_run_says_that_it_is_lines_only_where_no_frame_was_counted() {
+    let lines = |kind, stream: &'static str| {
+        let mut frames = Frames::new();
+        framer(kind, 100).push(Bytes::from_static(stream.as_bytes()), &mut frames);
+        frames.runs.iter().map(|run| run.lines).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(Framing::Lines, "a\nb\r\n\nc\n"), [true]);
+    assert_eq!(lines(Framing::Auto, "a\n5 is text\nb\n"), [true]);
+    assert_eq!(lines(Framing::Auto, "a\n7 <1>a\nb\nc\n"), [false]);
+    assert_eq!(lines(Framing::Auto, "7 <1>a\nb\nc\n"), [false]);
+    assert_eq!(lines(Framing::OctetCounted, "3 a\nb"), [false]);
+    assert_eq!(lines(Framing::Nul, "a\nb\0"), [false]);
+    let mut frames = Frames::new();
+    let mut auto = framer(Framing::Auto, 100);
+    auto.push(Bytes::from_static(b"7 <1>a"), &mut frames);
+    auto.push(Bytes::from_static(b"\nb\nc\n"), &mut frames);
+    assert!(frames.runs.iter().all(|run| !run.lines), "{frames:?}");
 }

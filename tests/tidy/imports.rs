@@ -70,7 +70,7 @@ pub const CONFINED: &[(&str, &[&str])] = &[
         "vrl",
         &[
             "src/event/",
-            "src/pipeline/condition.rs",
+            "src/pipeline/condition",
             "src/pipeline/template.rs",
             "src/steps/",
         ],

@@ -29,7 +29,7 @@ use super::alarm::Alarm;
 use super::body::Body;
 use super::message::{Headers, Request, Response};
 use super::wire::{Plug, Wire};
-use crate::deferred::{Deferred, Failure, Promise};
+use crate::deferred::{BrokenPromise, Deferred, Failure, Promise};
 use crate::reactor::Handle;
 use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRefused};
 use crate::time::Duration;
@@ -181,8 +181,10 @@ impl Protocol for Served {
         let driven = drive(Rc::clone(&self.shared), wire, Arc::clone(&self.peer));
         let connection = connection.clone();
         let ended = self.shared.reactor.spawn(driven).add_both(move |result| {
-            match result {
+            match &result {
                 Ok(()) => connection.close(),
+                // The reactor has ended, and its tasks with it.
+                Err(failure) if failure.is::<BrokenPromise>() => return Ok(()),
                 Err(_) => connection.abort(),
             }
             result

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::event::Batch;
+use crate::telemetry::events::StepFailed;
 use crate::time::{Instant, Scheduler};
 
 use super::condition::{Condition, Truth};
@@ -311,12 +312,11 @@ fn log_first_failure(labelled: &mut LabelledStep, report: &StepReport) {
         return;
     };
     if !std::mem::replace(&mut labelled.has_failed, true) {
-        tracing::warn!(
-            event = "step_failed",
-            component = &*labelled.label,
-            reason,
-            "an event could not be worked on and goes on marked; further ones are only counted"
-        );
+        StepFailed {
+            step: &labelled.label,
+            error: reason,
+        }
+        .log();
     }
 }
 

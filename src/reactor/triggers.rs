@@ -284,10 +284,10 @@ impl Handle {
     fn name_stuck(&self, phase: Phase) {
         let stuck = std::mem::take(&mut self.core.shutdown.borrow_mut().waiting);
         for (_, label) in stuck {
-            tracing::error!(
+            tracing::warn!(
                 label,
                 ?phase,
-                "a shutdown trigger is stuck; going on without it"
+                "`{label}` has taken all the time that the stop may take; going on without it"
             );
         }
     }

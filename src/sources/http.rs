@@ -175,6 +175,12 @@ impl Source for HttpSource {
         running.stop_listening().add_both(move |_| server.stop())
     }
 
+    fn log_counts(&self) {
+        if let Some(running) = &self.running {
+            running.receiver.log_counts();
+        }
+    }
+
     fn close(&mut self) {
         if let Some(running) = self.running.take() {
             drop(running.stop_listening());

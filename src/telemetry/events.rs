@@ -541,7 +541,8 @@ impl StepFailed<'_> {
         let StepFailed { step, error } = self;
         let pipeline = step.split('.').next().unwrap_or(step);
         tracing::warn!(component = format!("pipeline.{pipeline}"), event = "step_failed",
-            step, error = %error, "{step} failed; the event goes on as it was: {error}");
+            step, error = %error,
+            "{step} failed: {error}; the event goes on marked, further ones are only counted");
     }
 }
 
@@ -727,7 +728,8 @@ mod tests {
             Level::Warn,
             "pipeline.main",
             "step_failed",
-            "main.2:drop_if failed; the event goes on as it was: no field level",
+            "main.2:drop_if failed: no field level; the event goes on marked, further ones are \
+             only counted",
         );
     }
 

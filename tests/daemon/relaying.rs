@@ -157,7 +157,7 @@ fn a_newline_inside_a_message_never_makes_two_lines() {
     let daemon = Daemon::start(&relay(&format!("\"tcp://{port}\""), "", &collector, "raw"));
     send(port, b"a\n9 <1>b\nc de\nf\n");
     assert_eq!(collector.lines(3), ["a", "<1>b c de", "f"]);
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
 }
 
 #[test]
@@ -168,5 +168,5 @@ fn what_a_step_has_made_of_lines_is_looked_at_again() {
     let daemon = Daemon::start(&config.replace("[pipeline.main]\n", split));
     send(port, b"[1,2,3]\n[4,5]\n");
     assert_eq!(collector.lines(5), ["1", "2", "3", "4", "5"]);
-    assert_eq!(daemon.stop().0, 0);
+    assert_eq!(daemon.stop().code(), 0);
 }

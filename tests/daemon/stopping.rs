@@ -2,14 +2,14 @@
 //!
 //! No test here depends on how fast the machine is; limits are far above what is needed.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::peers::{Collector, free_port, send};
-use crate::process::{Daemon, Systemd, check_ledgers};
+use crate::process::{Daemon, PATIENCE, Systemd, check_ledgers};
 
 fn config(port: std::net::SocketAddr, sink: &str, daemon: &str) -> String {
     format!(
@@ -88,7 +88,34 @@ fn usr2_writes_the_counts() {
     assert_eq!(daemon.stop().code(), 0);
 }
 
-/// F-049-like: what cannot be had now says so, with an exit code of its own.
+#[test]
+fn usr2_writes_the_counts_of_requests_and_a_step_fails_in_its_pipeline() {
+    let daemon = Daemon::start(
+        "[source.web]\ntype = \"http\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+         [pipeline.main]\nfrom = [\"web\"]\nsteps = [{ parse = \"json\" }]\nto = [\"out\"]\n\
+         [sink.out]\ntype = \"discard\"\n",
+    );
+    let address = daemon.address("source.web", "http");
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\n";
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(format!("{head}[1]").as_bytes()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let failed = daemon.wait_for("step_failed");
+    assert_eq!(failed["component"], "pipeline.main");
+    assert_eq!(
+        failed["message"],
+        "main.1:parse failed: not a JSON object at byte 0; the event goes on marked, further \
+         ones are only counted"
+    );
+    daemon.signal(Signal::SIGUSR2);
+    assert_eq!(daemon.wait_for("http_counts")["accepted"], 1);
+    assert_eq!(daemon.stop().code(), 0);
+}
+
+/// What cannot be had now says so, with an exit code of its own.
 #[test]
 fn c_294_a_port_in_use_is_named_and_is_no_reason_to_give_up() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -396,7 +396,7 @@ fn f_048_a_deleted_directory_is_trouble_until_it_is_made_again_and_reopened() {
     world.until("there is trouble", |world| world.port.trouble().is_some());
     let trouble = world.port.trouble().unwrap();
     assert!(
-        trouble.contains("make the directory again and send SIGHUP"),
+        trouble.contains("make the directory, then start again or send SIGHUP"),
         "{trouble}"
     );
     world.run_for(Duration::from_millis(300));

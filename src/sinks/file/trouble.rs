@@ -71,7 +71,7 @@ fn advice(error: &io::Error) -> &'static str {
         Some(Errno::ACCESS | Errno::PERM) => {
             "let the daemon's user write there, and see ReadWritePaths= of the unit"
         }
-        Some(Errno::NOENT) => "make the directory again and send SIGHUP",
+        Some(Errno::NOENT) => "make the directory, then start again or send SIGHUP",
         Some(Errno::MFILE | Errno::NFILE) => "lower max_open_files or raise LimitNOFILE=",
         Some(Errno::IO) => "see the kernel's log about the device; writing is tried again",
         _ if is_bad_name(error) => "remove what stands in the way, or change `path`",

@@ -13,11 +13,15 @@ pub(super) struct Json {
     scanned: Vec<json::Field>,
 }
 
+/// What the scanner says, too, of a text that is JSON but no object.
+const NOT_AN_OBJECT: &str = "not a JSON object";
+
 impl Parser for Json {
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
         match fields_of(place, &mut self.scanned, found) {
             Ok(()) => Ok(()),
-            Err(error) => Err(format!("not a JSON object: {error}").into()),
+            Err(error) if error.what == NOT_AN_OBJECT => Err(error.to_string().into()),
+            Err(error) => Err(format!("{NOT_AN_OBJECT}: {error}").into()),
         }
     }
 }

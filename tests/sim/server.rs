@@ -230,11 +230,24 @@ pub struct VisitCounts {
     silent: u64,
     /// Those that ended well.
     whole: u64,
+    /// Events marked as cut off, by a reset and by the time limit.
+    marked: [u64; 2],
 }
 
 impl VisitCounts {
-    pub fn of(servers: &[Rc<Server>]) -> VisitCounts {
-        let mut counts = VisitCounts::default();
+    /// Counts visits, and the marks in what came of them.
+    pub fn of(servers: &[Rc<Server>], fetched: &[u8]) -> VisitCounts {
+        let fetched = String::from_utf8_lossy(fetched);
+        let marks = ["the connection was reset", "the time limit passed"];
+        let marked = |reason| {
+            fetched
+                .matches(&format!("\"incomplete\":\"{reason}\""))
+                .count() as u64
+        };
+        let mut counts = VisitCounts {
+            marked: marks.map(marked),
+            ..VisitCounts::default()
+        };
         for server in servers {
             for visit in server.visits.borrow().iter() {
                 counts.whole += u64::from(visit.outcome == Outcome::Whole);
@@ -253,6 +266,8 @@ impl VisitCounts {
         self.reset += other.reset;
         self.silent += other.silent;
         self.whole += other.whole;
+        let pairs = self.marked.iter_mut().zip(other.marked);
+        pairs.for_each(|(count, more)| *count += more);
     }
 
     /// The ways that none went.
@@ -262,6 +277,8 @@ impl VisitCounts {
             ("reset", self.reset),
             ("silent", self.silent),
             ("whole", self.whole),
+            ("marked as reset", self.marked[0]),
+            ("marked as too slow", self.marked[1]),
         ];
         let missing = all.iter().filter(|(_, count)| *count == 0);
         missing.map(|(name, _)| *name).collect()
@@ -272,8 +289,9 @@ impl fmt::Display for VisitCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "fetches: {} in order, {} of them whole, {} reset half way, {} never ended",
-            self.in_order, self.whole, self.reset, self.silent
+            "fetches: {} in order, {} of them whole, {} reset half way, {} never ended; {} events \
+             marked as reset, {} as too slow",
+            self.in_order, self.whole, self.reset, self.silent, self.marked[0], self.marked[1]
         )
     }
 }

@@ -338,6 +338,7 @@ impl World {
         let delivered = delivered.map(|port| port.ledger().delivered.get()).sum();
         let mut faults = self.net.fault_counts();
         faults.add(&self.storage.fault_counts());
+        let fetched = self.plan.fetched.text(&self.storage)?;
         let report = Report {
             virtual_time: self.clock.now().since(Instant::ZERO),
             turns: self.turns,
@@ -351,7 +352,7 @@ impl World {
             delivered,
             pauses: self.pauses,
             faults,
-            visits: VisitCounts::of(&self.servers),
+            visits: VisitCounts::of(&self.servers, &fetched),
             trace: self.io.trace() ^ self.storage.calls().rotate_left(32),
         };
         drop(self.daemon);

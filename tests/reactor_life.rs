@@ -452,6 +452,18 @@ each_kind! {
         assert!(world.handle.hasten());
         assert_eq!(world.reactor.run().unwrap(), Exit::Stopped);
     }
+
+    fn f_017_who_asks_twice_in_one_turn_hurries_too(kind: Kind) {
+        let mut world = World::by_hand(kind);
+        let (log, promises) = (Log::default(), Promises::default());
+        world.handle.on_shutdown(Phase::Before, "drain", waiting(&log, "drain", &promises));
+        world.turns(1);
+        assert!(world.handle.stop(Exit::Stopped));
+        assert!(world.handle.hasten());
+        world.turns(4);
+        assert_eq!(world.reactor.status(), Status::Ended(Exit::Stopped));
+        log.expect(&["drain"]);
+    }
 }
 
 each_poller! {

@@ -148,9 +148,10 @@ impl Handle {
     }
 
     /// Ends the phase of the shutdown that is going on, as if its time were up: for whoever asks
-    /// a second time. False when nothing is being shut down.
+    /// a second time. One that was asked for in this turn begins with its time up. False when
+    /// nothing is being shut down.
     pub fn hasten(&self) -> bool {
-        let stopping = self.core.life.get() == Life::Stopping;
+        let stopping = self.stopping().is_some() && !self.has_ended();
         if stopping {
             self.core.shutdown.borrow_mut().time_is_up();
         }
@@ -200,8 +201,9 @@ impl Handle {
         });
         let former = {
             let mut shutdown = self.core.shutdown.borrow_mut();
+            let hastened_before = shutdown.stage == Stage::NotBegun && shutdown.is_overdue;
             shutdown.stage = stage;
-            shutdown.is_overdue = false;
+            shutdown.is_overdue = hastened_before;
             shutdown.deadline.replace(deadline.guard())
         };
         drop(former);

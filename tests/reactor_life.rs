@@ -460,7 +460,7 @@ each_kind! {
         world.turns(1);
         assert!(world.handle.stop(Exit::Stopped));
         assert!(world.handle.hasten());
-        world.turns(4);
+        world.turns(1);
         assert_eq!(world.reactor.status(), Status::Ended(Exit::Stopped));
         log.expect(&["drain"]);
     }

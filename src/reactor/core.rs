@@ -22,6 +22,7 @@ use super::watch::Watch;
 use super::worker::Worker;
 use super::{ReactorError, Seams, Status};
 use crate::deferred::{self, Failure, Panicked};
+use crate::telemetry::events::CallbackPanicked;
 use crate::time::{Clock, Instant};
 
 /// How a reactor behaves; the defaults are the daemon's.
@@ -185,7 +186,8 @@ impl Handle {
     fn panicked(&self, place: Place, payload: &(dyn std::any::Any + Send)) -> Failure {
         let message = panic_text(payload).to_owned();
         self.core.watch.panicked();
-        tracing::error!(kind = place.kind, at = %place.at, panic = message, "a callback panicked");
+        let (kind, at, text) = (place.kind, &place.at, message.as_str());
+        CallbackPanicked { kind, at, text }.log();
         if self.core.options.panic == PanicPolicy::Exit {
             self.stop(Exit::Panicked);
         }

@@ -22,6 +22,7 @@ use super::core::{Exit, Life, Place};
 use super::handle::Handle;
 use super::timer::TimerGuard;
 use crate::deferred::{Deferred, Failure};
+use crate::telemetry::events::JobStuck;
 
 /// When a trigger is called, relative to the closing of all sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -300,7 +301,7 @@ impl Handle {
             return;
         }
         for (pool, label) in unfinished {
-            tracing::error!(label, ?pool, "a job is stuck; leaving it behind");
+            JobStuck { label, pool: &pool }.log();
         }
         self.core.worker.shutdown();
         let exit = self.stopping().unwrap_or(Exit::Stopped);

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::core::{Options, Place};
+use crate::telemetry::events::SlowCallback;
 use crate::time::Instant;
 
 /// The least time between two warnings.
@@ -113,12 +114,12 @@ impl Watch {
             return;
         }
         self.next_warning.set(now + WARNING_INTERVAL);
-        tracing::warn!(
-            kind = place.kind,
-            at = %place.at,
-            took_ms = took.as_millis() as u64,
-            left_out = self.warnings_left_out.replace(0),
-            "a callback kept the reactor from everything else"
-        );
+        SlowCallback {
+            kind: place.kind,
+            at: &place.at,
+            took,
+            left_out: self.warnings_left_out.replace(0),
+        }
+        .log();
     }
 }

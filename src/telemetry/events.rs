@@ -151,24 +151,6 @@ impl FewDescriptors {
     }
 }
 
-/// A source is bound to an address.
-#[derive(Debug)]
-pub struct Listening<'a> {
-    /// The source.
-    pub component: &'a str,
-    /// The address it is bound to, port filled in.
-    pub address: &'a dyn DisplayDebug,
-}
-
-impl Listening<'_> {
-    /// Logs it.
-    pub fn log(&self) {
-        let Listening { component, address } = self;
-        tracing::info!(component, event = "listening", address = %address,
-            "listening on {address}");
-    }
-}
-
 /// The daemon begins to stop.
 #[derive(Debug)]
 pub struct Stopping<'a> {
@@ -505,24 +487,27 @@ impl Connected<'_> {
 /// A listener cannot accept: no descriptors, no memory.
 #[derive(Debug)]
 pub struct AcceptFailed<'a> {
-    /// The source.
-    pub component: &'a str,
     /// The listener.
     pub address: &'a dyn DisplayDebug,
     /// The system's answer.
     pub error: &'a dyn DisplayDebug,
+    /// How many of these were not logged since the last one that was.
+    pub left_out: u64,
+    /// The sentence: what cannot be done, and what happens instead.
+    pub what: &'a str,
 }
 
 impl AcceptFailed<'_> {
     /// Logs it.
     pub fn log(&self) {
         let AcceptFailed {
-            component,
             address,
             error,
+            left_out,
+            what,
         } = self;
-        tracing::warn!(component, event = "accept_failed", address = %address, error = %error,
-            "cannot accept on {address}: {error}");
+        tracing::error!(component = "transport", event = "accept_failed", address = %address,
+            error = %error, left_out, "{what}");
     }
 }
 
@@ -549,111 +534,66 @@ impl StepFailed<'_> {
 /// A callback kept the reactor busy for too long.
 #[derive(Debug)]
 pub struct SlowCallback<'a> {
-    /// What it was.
-    pub label: &'a dyn DisplayDebug,
+    /// What called it: `timer`, `source`, …
+    pub kind: &'a str,
+    /// Where it was handed to the reactor.
+    pub at: &'a dyn DisplayDebug,
     /// How long it ran.
     pub took: Duration,
+    /// How many of these were not logged since the last one that was.
+    pub left_out: u64,
 }
 
 impl SlowCallback<'_> {
     /// Logs it.
     pub fn log(&self) {
-        let SlowCallback { label, took } = self;
-        let took_ms = millis(*took);
-        tracing::warn!(component = "reactor", event = "slow_callback", label = %label, took_ms,
-            "{label} kept the reactor busy for {took_ms} ms");
+        let SlowCallback {
+            kind,
+            at,
+            took,
+            left_out,
+        } = self;
+        tracing::warn!(component = "reactor", event = "slow_callback", kind, at = %at,
+            took_ms = millis(*took), left_out,
+            "a callback kept the reactor from everything else");
     }
 }
 
-/// A handler panicked and was caught.
+/// A callback panicked and was caught.
 #[derive(Debug)]
-pub struct HandlerPanicked<'a> {
-    /// What it was.
-    pub label: &'a dyn DisplayDebug,
-    /// The panic's text and place.
-    pub error: &'a dyn DisplayDebug,
+pub struct CallbackPanicked<'a> {
+    /// What called it: `timer`, `source`, …
+    pub kind: &'a str,
+    /// Where it was handed to the reactor.
+    pub at: &'a dyn DisplayDebug,
+    /// The panic's text.
+    pub text: &'a str,
 }
 
-impl HandlerPanicked<'_> {
+impl CallbackPanicked<'_> {
     /// Logs it.
     pub fn log(&self) {
-        let HandlerPanicked { label, error } = self;
-        tracing::error!(component = "reactor", event = "handler_panicked", label = %label,
-            error = %error, "{label} panicked and was closed: {error}");
+        let CallbackPanicked { kind, at, text } = self;
+        tracing::error!(component = "reactor", event = "callback_panicked", kind, at = %at,
+            panic = text, "a callback panicked");
     }
 }
 
-/// A job on a worker's thread does not come back.
+/// A job on another thread does not come back in the time that a stop may take.
 #[derive(Debug)]
 pub struct JobStuck<'a> {
     /// The job's label.
     pub label: &'a str,
-    /// How long it has been running.
-    pub running: Duration,
+    /// The threads that it runs on.
+    pub pool: &'a dyn fmt::Debug,
 }
 
 impl JobStuck<'_> {
     /// Logs it.
     pub fn log(&self) {
-        let JobStuck { label, running } = self;
-        let seconds = running.as_secs();
-        tracing::error!(
-            component = "reactor",
-            event = "job_stuck",
-            label,
-            seconds,
-            "job {label} has not come back for {seconds} s"
-        );
-    }
-}
-
-/// A file could not be written; it is tried again.
-#[derive(Debug)]
-pub struct WriteFailed<'a> {
-    /// The sink.
-    pub component: &'a str,
-    /// The file.
-    pub path: &'a dyn DisplayDebug,
-    /// The system's answer.
-    pub error: &'a dyn DisplayDebug,
-    /// How long until the next attempt.
-    pub retry_in: Duration,
-}
-
-impl WriteFailed<'_> {
-    /// Logs it.
-    pub fn log(&self) {
-        let WriteFailed {
-            component,
-            path,
-            error,
-            retry_in,
-        } = self;
-        let retry_ms = millis(*retry_in);
-        tracing::error!(component, event = "write_failed", path = %path, error = %error, retry_ms,
-            "cannot write {path}: {error}");
-    }
-}
-
-/// Files were closed and are opened anew by name.
-#[derive(Debug)]
-pub struct Reopened<'a> {
-    /// The sink.
-    pub component: &'a str,
-    /// How many were open.
-    pub files: usize,
-}
-
-impl Reopened<'_> {
-    /// Logs it.
-    pub fn log(&self) {
-        let Reopened { component, files } = self;
-        tracing::info!(
-            component,
-            event = "reopened",
-            files,
-            "closed {files} files to reopen them"
-        );
+        let JobStuck { label, pool } = self;
+        tracing::error!(component = "reactor", event = "job_stuck", label, pool = ?pool,
+            "a job is stuck; leaving it behind");
     }
 }
 
@@ -691,16 +631,18 @@ mod tests {
     fn names_and_sentences() {
         check(
             || {
-                Listening {
-                    component: "source.in",
+                AcceptFailed {
                     address: &"tcp://[::1]:514",
+                    error: &"too many open files",
+                    left_out: 0,
+                    what: "cannot accept connections; trying again",
                 }
-                .log()
+                .log();
             },
-            Level::Info,
-            "source.in",
-            "listening",
-            "listening on tcp://[::1]:514",
+            Level::Error,
+            "transport",
+            "accept_failed",
+            "cannot accept connections; trying again",
         );
         check(
             || {

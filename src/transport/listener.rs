@@ -25,6 +25,7 @@ use super::stream::{self, Stream, StreamParts};
 use super::unix;
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
+use crate::telemetry::events::AcceptFailed;
 use crate::time::{Duration, Instant};
 
 /// Decides about connections: one object for all listeners of a source.
@@ -444,9 +445,13 @@ impl Acceptor {
             return;
         }
         self.complaint_after.set(now + COMPLAINT_INTERVAL);
-        let left_out = self.complaints_left_out.take();
-        let address = &self.local;
-        tracing::error!(event = "accept_failed", %address, %error, left_out, "{what}");
+        AcceptFailed {
+            address: &self.local,
+            error,
+            left_out: self.complaints_left_out.take(),
+            what,
+        }
+        .log();
     }
 }
 

@@ -11,7 +11,7 @@ use marline::reactor::{Handle, Status, Timer};
 use marline::time::Instant;
 
 use crate::each_poller;
-use crate::reactor_support::{Log, Source, millis, ms};
+use crate::reactor_support::{Log, Source, World, millis, ms};
 
 /// A timer for whoever must not drop it by accident.
 type Slot = Rc<RefCell<Option<Timer>>>;

@@ -23,63 +23,27 @@ use tracing_subscriber::layer::SubscriberExt;
 /// Runs each body as four tests, named by their pollers.
 #[macro_export]
 macro_rules! each_poller {
-    ($(fn $name:ident($world:ident: &mut World) $body:block)*) => {$(
-        mod $name {
-            #[allow(unused_imports)]
-            use super::*;
-            use $crate::reactor_support::{Kind, World};
-
-            fn body($world: &mut World) $body
-
-            #[test]
-            fn epoll() {
-                body(&mut World::new(Kind::Epoll));
+    ($(fn $name:ident($world:ident: &mut World) $body:block)*) => {
+        $crate::each_kind! {$(
+            fn $name(kind: Kind) {
+                let $world = &mut $crate::reactor_support::World::new(kind);
+                $body
             }
-            #[test]
-            fn poll() {
-                body(&mut World::new(Kind::Poll));
-            }
-            #[test]
-            fn select() {
-                body(&mut World::new(Kind::Select));
-            }
-            #[test]
-            fn sim() {
-                body(&mut World::new(Kind::Sim));
-            }
-        }
-    )*};
+        )*}
+    };
 }
 
 /// Like [`each_poller`], with a clock that only the test moves: times are exact on all pollers.
 #[macro_export]
 macro_rules! each_poller_by_hand {
-    ($(fn $name:ident($world:ident: &mut World) $body:block)*) => {$(
-        mod $name {
-            #[allow(unused_imports)]
-            use super::*;
-            use $crate::reactor_support::{Kind, World};
-
-            fn body($world: &mut World) $body
-
-            #[test]
-            fn epoll() {
-                body(&mut World::by_hand(Kind::Epoll));
+    ($(fn $name:ident($world:ident: &mut World) $body:block)*) => {
+        $crate::each_kind! {$(
+            fn $name(kind: Kind) {
+                let $world = &mut $crate::reactor_support::World::by_hand(kind);
+                $body
             }
-            #[test]
-            fn poll() {
-                body(&mut World::by_hand(Kind::Poll));
-            }
-            #[test]
-            fn select() {
-                body(&mut World::by_hand(Kind::Select));
-            }
-            #[test]
-            fn sim() {
-                body(&mut World::by_hand(Kind::Sim));
-            }
-        }
-    )*};
+        )*}
+    };
 }
 
 /// Like [`each_poller`], for tests that make their worlds themselves.

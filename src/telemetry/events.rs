@@ -676,6 +676,35 @@ mod tests {
     }
 
     #[test]
+    fn the_reactor_names_whom_it_complains_of() {
+        let capture = Capture::start();
+        let (kind, at) = ("timer", &"src/a.rs:7");
+        SlowCallback {
+            kind,
+            at,
+            took: Duration::from_millis(250),
+            left_out: 2,
+        }
+        .log();
+        let text = "on purpose";
+        CallbackPanicked { kind, at, text }.log();
+        let (label, pool) = ("sync of spool/7", &"disk");
+        JobStuck { label, pool }.log();
+        let seen = capture.take_all().into_iter().map(|record| {
+            let fields = record.fields.iter();
+            let fields = fields.map(|(name, value)| format!("{name}={value}"));
+            let fields = fields.collect::<Vec<_>>().join(" ");
+            format!("{} {} {fields}", record.component, record.event)
+        });
+        let expected = [
+            "reactor slow_callback kind=timer at=src/a.rs:7 took_ms=250 left_out=2",
+            "reactor callback_panicked kind=timer at=src/a.rs:7 panic=on purpose",
+            "reactor job_stuck label=sync of spool/7 pool=\"disk\"",
+        ];
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn ledgers_have_numbers() {
         let capture = Capture::start();
         PipelineCounts {

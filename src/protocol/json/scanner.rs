@@ -96,6 +96,14 @@ impl<'a> Scanner<'a> {
     /// The next byte that is not whitespace; it stays next.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
+        match self.text.get(self.at) {
+            Some(&byte) if byte > b' ' => Some(byte),
+            _ => self.peek_far(),
+        }
+    }
+
+    /// As `peek`, where the next byte may be whitespace.
+    fn peek_far(&mut self) -> Option<u8> {
         loop {
             match self.text.get(self.at) {
                 Some(b' ' | b'\n' | b'\t' | b'\r') => self.at += 1,

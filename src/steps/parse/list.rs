@@ -117,18 +117,21 @@ impl<'a> List<'a> {
     }
 }
 
-/// The word of the set and the bit in it that stand for `name`.
+/// The word of the set and the bit in it that stand for `name`: its length, and its first and
+/// last four bytes (both the same where it has less than eight) or its last one.
 #[inline]
 fn place_of(name: &[u8]) -> (usize, u64) {
-    let [first, middle, last] = match name {
-        [] => [0; 3],
-        [first, .., last] => [*first, name[name.len() / 2], *last],
-        [only] => [*only; 3],
+    let ends = match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => u32::from_le_bytes(*first) ^ u32::from_le_bytes(*last) << 7,
+        _ => u32::from(name.last().copied().unwrap_or(0)),
     };
-    let sum = usize::from(first) * 7 + usize::from(middle) * 13 + usize::from(last) * 31;
-    let hash = (sum + name.len()) % 256;
-    (hash / 64, 1 << (hash % 64))
+    let mixed = (ends ^ name.len() as u32).wrapping_mul(FIBONACCI);
+    let hash = mixed >> 24;
+    ((hash / 64) as usize, 1 << (hash % 64))
 }
+
+/// 2^32 divided by the golden ratio: multiplying by it spreads any bits over the highest ones.
+const FIBONACCI: u32 = 0x9e37_79b9;
 
 #[cfg(test)]
 mod tests {

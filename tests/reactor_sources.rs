@@ -210,6 +210,30 @@ each_poller! {
         assert_eq!(world.handle.next_wait(), None);
     }
 
+    fn f_071_what_is_read_in_a_turn_is_bounded_and_each_source_has_its_turn(world: &mut World) {
+        let log = Log::default();
+        let streams: Vec<_> = (0..4).map(|_| world.streams()).collect();
+        for (index, (near, _)) in streams.iter().enumerate() {
+            let entries = log.clone();
+            Source::new(near, &log, "near")
+                .on_read(move |reactor, _| {
+                    entries.add(index.to_string());
+                    reactor.count_read(1 << 20);
+                    Progress::More
+                })
+                .register_reader(&world.handle);
+        }
+        streams.iter().for_each(|(_, far)| assert_eq!(far.write(b"x").unwrap(), 1));
+        world.run_until(|| log.entries().len() == 4);
+        let mut first = log.entries();
+        world.turns(4);
+        assert_eq!(log.entries()[4..], first, "each again, in the same order");
+        first.sort();
+        assert_eq!(first, ["0", "1", "2", "3"]);
+        world.turns(1);
+        assert_eq!(log.entries().len(), 9, "one a turn");
+    }
+
     fn c_269_nobody_sleeps_while_the_ready_list_is_not_empty(world: &mut World) {
         let log = Log::default();
         let (near, far) = world.streams();

@@ -104,6 +104,8 @@ pub(super) struct Core {
     pub(super) life: Cell<Life>,
     pub(super) sources: RefCell<Sources>,
     pub(super) ready: RefCell<ReadyList>,
+    /// What sources may still read in this turn, in bytes.
+    pub(super) readable_bytes: Cell<usize>,
     pub(super) timers: RefCell<TimerQueue<TimerCall>>,
     pub(super) notices: RefCell<VecDeque<Notice>>,
     pub(super) start_calls: RefCell<VecDeque<StartCall>>,
@@ -154,6 +156,7 @@ impl Handle {
             watch: Watch::new(now),
             depth: Cell::new(0),
             depth_peak: Cell::new(0),
+            readable_bytes: Cell::new(0),
             options,
         });
         deferred::set_clock(core.clock.clone());

@@ -28,6 +28,7 @@ impl Stream {
                 Ok(0) => self.ended(),
                 Ok(bytes) => {
                     left -= bytes;
+                    self.network.reactor().count_read(bytes);
                     self.deliver(chunk.keep(bytes));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -120,6 +120,8 @@ impl Default for BindOptions {
 pub enum SocketOption {
     /// TCP_NODELAY: small writes leave at once. On by default.
     NoDelay(bool),
+    /// TCP_QUICKACK: what has arrived is acknowledged at once, for now.
+    AcknowledgeNow,
     /// Keepalive probes after so much silence, or none.
     Keepalive(Option<Duration>),
     /// TCP_USER_TIMEOUT: how long written data may stay unacknowledged (RFC 5482).

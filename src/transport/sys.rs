@@ -233,6 +233,7 @@ impl Net for SysNet {
             let tcp = sockopt::socket_domain(fd)? != AddressFamily::UNIX;
             match option {
                 SocketOption::NoDelay(on) if tcp => sockopt::set_tcp_nodelay(fd, on)?,
+                SocketOption::AcknowledgeNow if tcp => sockopt::set_tcp_quickack(fd, true)?,
                 SocketOption::Keepalive(after) if tcp => set_keepalive(fd, after)?,
                 SocketOption::UserTimeout(limit) if tcp => {
                     sockopt::set_tcp_user_timeout(fd, millis(limit))?;

@@ -274,3 +274,35 @@ fn data_sent_before_a_write_failed_are_delivered_before_the_loss() {
     world.until("the end", || tape.is_closed());
     assert_eq!(&tape.received.borrow()[..], b"everything I had to say");
 }
+
+/// F-013: the end of what a peer wrote may be held back by its kernel until the rest is
+/// acknowledged, and comes a moment after the connection was found empty.
+#[test]
+fn f_013_a_drained_connection_waits_for_what_is_on_its_way() {
+    let late_bytes_came = |_| {
+        let mut world = World::new();
+        let (tape, mut peer) = world.pair();
+        peer.write_all(b"early ").unwrap();
+        tape.connection().drain(Duration::from_secs(10));
+        world.until("what was there", || tape.received_len() == 6);
+        world.turn(Duration::ZERO);
+        peer.write_all(b"late").unwrap();
+        world.until("the end", || tape.is_closed());
+        assert_eq!(tape.reason(), Some("local"));
+        tape.received_len() == 10
+    };
+    // A machine that stands still for longer than the wait may miss it once, not each time.
+    assert!((0..10).any(late_bytes_came));
+}
+
+#[test]
+fn a_drain_ends_at_its_limit_although_the_peer_goes_on() {
+    let mut world = World::new();
+    let (tape, mut peer) = world.pair();
+    let pouring = std::thread::spawn(move || while peer.write_all(&[b'x'; 100]).is_ok() {});
+    tape.connection().drain(Duration::from_millis(200));
+    world.until("the end", || tape.is_closed());
+    assert_eq!(tape.reason(), Some("local"));
+    drop((tape, world));
+    pouring.join().unwrap();
+}

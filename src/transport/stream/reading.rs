@@ -14,6 +14,7 @@ use crate::reactor::{Handle, Progress};
 use crate::time::Duration;
 use crate::transport::chunk::CHUNK_BYTES;
 use crate::transport::connection::CloseReason;
+use crate::transport::net::SocketOption;
 
 impl Stream {
     pub(super) fn readable(self: &Rc<Self>) -> Progress {
@@ -32,7 +33,7 @@ impl Stream {
                     self.deliver(chunk.keep(bytes));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.end_drain();
+                    self.dry();
                     return Progress::Blocked;
                 }
                 Err(error) => self.end(CloseReason::Reset(error)),
@@ -44,6 +45,10 @@ impl Stream {
 
     /// Reads on until nothing is left, at most for `limit` while bytes keep coming, then
     /// closes. A pause holds for as long as it lasts.
+    ///
+    /// Over TCP the peer's kernel may hold back the end of what was written until what came
+    /// before it is acknowledged (RFC 1122, 4.2.3.4), and an acknowledgement may be delayed. So
+    /// it is given now, and nothing is left only after [`DRY_AFTER`] without a byte.
     pub(in crate::transport) fn drain(self: &Rc<Self>, limit: Duration) {
         let until = self.network.reactor().now() + limit;
         self.drain_until.set(Some(until));
@@ -58,6 +63,32 @@ impl Stream {
         }
     }
 
+    /// A drained connection has nothing to read at the moment. The idle limit's timer is free
+    /// for this: whoever drains does not wait for it any more.
+    fn dry(self: &Rc<Self>) {
+        let Some(until) = self.drain_until.get() else {
+            return;
+        };
+        let reactor = self.network.reactor();
+        let wait = DRY_AFTER.min(until.since(reactor.now()));
+        let held_back = self.peer.endpoint().is_ip()
+            && self
+                .network
+                .net()
+                .set(self.socket, SocketOption::AcknowledgeNow)
+                .is_ok();
+        if !held_back || wait.is_zero() {
+            return self.end_drain();
+        }
+        let stream = Rc::downgrade(self);
+        let timer = reactor.call_later(wait, move |_| {
+            if let Some(stream) = stream.upgrade() {
+                stream.end_drain();
+            }
+        });
+        *self.idle.borrow_mut() = Some(timer.guard());
+    }
+
     fn end_overdue_drain(self: &Rc<Self>) {
         let now = self.network.reactor().now();
         if self.drain_until.get().is_some_and(|until| now >= until) {
@@ -69,7 +100,9 @@ impl Stream {
         if !matches!(self.phase.get(), Phase::Open | Phase::Finishing) {
             return;
         }
-        if let (Some(limit), Some(idle)) = (self.idle_timeout.get(), &*self.idle.borrow()) {
+        if self.drain_until.get().is_some() {
+            self.idle.take();
+        } else if let (Some(limit), Some(idle)) = (self.idle_timeout.get(), &*self.idle.borrow()) {
             idle.reset(limit);
         }
         self.with_protocol(|protocol, connection| protocol.received(connection, bytes));
@@ -119,6 +152,9 @@ impl Stream {
 /// What one connection may read in one turn, so that one fast sender does not keep a thousand
 /// slow ones waiting (F-071). What is more comes in the next turn.
 const READ_BYTES_PER_TURN: usize = CHUNK_BYTES;
+
+/// A drained connection is empty after so long without a byte: more than a round trip.
+const DRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Less than this is not worth a read in this turn.
 const READ_BYTES_MIN: usize = 16 * 1024;

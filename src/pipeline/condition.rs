@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 use vrl::compiler::state::{RuntimeState, TypeState};
 use vrl::compiler::{self, CompilationResult, CompileConfig, Context, ExpressionError, TimeZone};
 use vrl::diagnostic::{Diagnostic, DiagnosticList, Label, Note};
-use vrl::parser::ast::{Assignment, Expr, RootExpr};
+use vrl::parser::ast::{self, Assignment, Expr, RootExpr};
 use vrl::path::OwnedTargetPath;
 use vrl::value::Value;
 
@@ -58,7 +58,10 @@ impl Condition {
         if text.trim().is_empty() {
             return Err(Mistake::new("the condition is empty"));
         }
-        refuse_assignment(text)?;
+        // Where it does not parse the compiler says what is wrong.
+        let tree = vrl::parser::parse(text).ok();
+        tree.as_ref()
+            .map_or(Ok(()), |tree| refuse_assignment(tree, text))?;
         let compiled = match compile(text, read_only()) {
             Err(list) if only_unhandled(&list) => compile_or_null(text),
             compiled => compiled,
@@ -70,7 +73,7 @@ impl Condition {
             return Err(Mistake::new(message).help("compare it, as in `.level == \"error\"`"));
         }
         Ok(Condition {
-            equality: Equality::of(text),
+            equality: tree.as_ref().and_then(Equality::of),
             program: Program::new(compiled),
         })
     }
@@ -285,10 +288,7 @@ fn only_unhandled(list: &DiagnosticList) -> bool {
 }
 
 /// An assignment in the place of the answer is a comparison that lacks a `=`.
-fn refuse_assignment(text: &str) -> Result<(), Mistake> {
-    let Ok(tree) = vrl::parser::parse(text) else {
-        return Ok(()); // the compiler says what is wrong
-    };
+fn refuse_assignment(tree: &ast::Program, text: &str) -> Result<(), Mistake> {
     for root in &tree.0 {
         let RootExpr::Expr(expression) = root.inner() else {
             continue;

@@ -4,7 +4,7 @@
 //! an element is only given out once its whole body turned out to be JSON.
 
 use super::scanner::Scanner;
-use super::{Field, JsonError, Kind, check_length, scan, unescape};
+use super::{Field, JsonError, Kind, NOT_AN_OBJECT, check_length, scan, unescape};
 use crate::protocol::frames::Span;
 
 /// Most elements of one array that is split.
@@ -35,7 +35,7 @@ pub fn elements(text: &[u8], path: &[&str]) -> Result<Vec<Span>, JsonError> {
             let what = if last {
                 "not a JSON array"
             } else {
-                "not a JSON object"
+                NOT_AN_OBJECT
             };
             return Err(JsonError { offset, what });
         }

@@ -46,6 +46,9 @@ pub enum Kind {
     Object,
 }
 
+/// What an error says of a text that is JSON but no object.
+pub const NOT_AN_OBJECT: &str = "not a JSON object";
+
 /// One field of an object, as ranges of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {

@@ -7,7 +7,7 @@
 //! Errors are a unit inside, to keep results in registers; the place stays in the scanner.
 
 use super::number;
-use super::{DEPTH_MAX, FIELDS_MAX, Field, JsonError, Kind};
+use super::{DEPTH_MAX, FIELDS_MAX, Field, JsonError, Kind, NOT_AN_OBJECT};
 use crate::protocol::frames::Span;
 
 /// Something is wrong; the scanner knows what.
@@ -133,7 +133,7 @@ impl<'a> Scanner<'a> {
     /// An object, with its fields into `out`.
     pub(super) fn fields(&mut self, out: &mut Vec<Field>) -> Result<(), Wrong> {
         if self.peek() != Some(b'{') {
-            return self.wrong("not a JSON object");
+            return self.wrong(NOT_AN_OBJECT);
         }
         self.members(|scanner| {
             let start = scanner.at + 1;

@@ -5,16 +5,13 @@
 use super::place::{Place, ours, shared_key};
 use super::{List, Parser, Reason};
 use crate::event::{Field, Key, Slot};
-use crate::protocol::json;
+use crate::protocol::json::{self, NOT_AN_OBJECT};
 
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Json {
     scanned: Vec<json::Field>,
 }
-
-/// What the scanner says, too, of a text that is JSON but no object.
-const NOT_AN_OBJECT: &str = "not a JSON object";
 
 impl Parser for Json {
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {

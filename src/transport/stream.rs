@@ -206,10 +206,21 @@ impl Stream {
     }
 
     fn close_after(self: &Rc<Self>, limit: Duration, what: &'static str) -> TimerGuard {
+        self.call_later(limit, move |stream| {
+            stream.close(CloseReason::TimedOut(what))
+        })
+    }
+
+    /// Calls the stream `delay` from now, if it is still there and the timer was not dropped.
+    fn call_later(
+        self: &Rc<Self>,
+        delay: Duration,
+        call: impl FnOnce(&Rc<Self>) + 'static,
+    ) -> TimerGuard {
         let stream = Rc::downgrade(self);
-        let timer = self.network.reactor().call_later(limit, move |_| {
+        let timer = self.network.reactor().call_later(delay, move |_| {
             if let Some(stream) = stream.upgrade() {
-                stream.close(CloseReason::TimedOut(what));
+                call(&stream);
             }
         });
         timer.guard()

@@ -83,13 +83,8 @@ impl Stream {
         if restarted {
             return;
         }
-        let stream = Rc::downgrade(self);
-        let timer = self.network.reactor().call_later(limit, move |_| {
-            if let Some(stream) = stream.upgrade() {
-                stream.end(CloseReason::TimedOut("close"));
-            }
-        });
-        *self.closing.borrow_mut() = Some(timer.guard());
+        let timer = self.call_later(limit, |stream| stream.end(CloseReason::TimedOut("close")));
+        *self.closing.borrow_mut() = Some(timer);
     }
 
     /// Everything is written and the end of stream is sent.
@@ -107,13 +102,8 @@ impl Stream {
         if !waits {
             return self.end_as_decided();
         }
-        let stream = Rc::downgrade(self);
-        let timer = self.network.reactor().call_later(next, move |_| {
-            if let Some(stream) = stream.upgrade() {
-                stream.look_at_lingering(next * 2);
-            }
-        });
-        *self.closing.borrow_mut() = Some(timer.guard());
+        let timer = self.call_later(next, move |stream| stream.look_at_lingering(next * 2));
+        *self.closing.borrow_mut() = Some(timer);
     }
 
     pub(super) fn end_as_decided(&self) {

@@ -69,8 +69,7 @@ impl Stream {
         let Some(until) = self.drain_until.get() else {
             return;
         };
-        let reactor = self.network.reactor();
-        let wait = DRY_AFTER.min(until.since(reactor.now()));
+        let wait = DRY_AFTER.min(until.since(self.network.reactor().now()));
         let held_back = self.peer.endpoint().is_ip()
             && self
                 .network
@@ -80,13 +79,7 @@ impl Stream {
         if !held_back || wait.is_zero() {
             return self.end_drain();
         }
-        let stream = Rc::downgrade(self);
-        let timer = reactor.call_later(wait, move |_| {
-            if let Some(stream) = stream.upgrade() {
-                stream.end_drain();
-            }
-        });
-        *self.idle.borrow_mut() = Some(timer.guard());
+        *self.idle.borrow_mut() = Some(self.call_later(wait, Stream::end_drain));
     }
 
     fn end_overdue_drain(self: &Rc<Self>) {

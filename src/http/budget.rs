@@ -13,13 +13,10 @@ use bytes::Bytes;
 
 use super::body::BodyError;
 use crate::time::Duration;
+use crate::transport::Meter;
 
 /// The memory budget that everything shares. Bytes are counted as allocated.
-pub trait Room: Send + Sync {
-    /// `bytes` more are held.
-    fn grow(&self, bytes: usize);
-    /// `bytes` are free again; called on the thread that dropped the last slice.
-    fn shrink(&self, bytes: usize);
+pub trait Room: Meter {
     /// Whether nothing more should be read.
     fn is_full(&self) -> bool;
 }

@@ -9,6 +9,7 @@ use crate::http::{BodyLimits, Budget, Room};
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::memory::Memory;
 use crate::time::Duration;
+use crate::transport::Meter;
 
 /// The budget of a source's bodies; they count in the daemon's memory from their first byte,
 /// and wait for it for `patience` at most.
@@ -23,7 +24,7 @@ const BODIES_BYTES_MAX: usize = 64 << 20;
 
 struct BodyRoom(Memory);
 
-impl Room for BodyRoom {
+impl Meter for BodyRoom {
     fn grow(&self, bytes: usize) {
         self.0.add(bytes);
     }
@@ -31,7 +32,9 @@ impl Room for BodyRoom {
     fn shrink(&self, bytes: usize) {
         self.0.sub(bytes);
     }
+}
 
+impl Room for BodyRoom {
     fn is_full(&self) -> bool {
         self.0.is_full()
     }

@@ -64,7 +64,7 @@ fn compaction_changes_nothing_but_the_bytes_held() {
                 .collect()
         };
         let (raw_before, held) = (raws(&batch), batch.bytes.clone());
-        let done = batch.compact();
+        let done = batch.compact_below(2);
         assert_eq!((show(&batch), raws(&batch)), (before, raw_before));
         if done {
             *compacted.borrow_mut() += 1;
@@ -73,7 +73,10 @@ fn compaction_changes_nothing_but_the_bytes_held() {
                 held.is_unique(),
                 "something still points into the old bytes"
             );
-            assert!(!batch.compact() || batch.is_empty(), "compacted twice");
+            assert!(
+                !batch.compact_below(2) || batch.is_empty(),
+                "compacted twice"
+            );
         } else {
             assert_eq!(batch.bytes.as_ptr(), held.as_ptr());
         }
@@ -91,7 +94,7 @@ fn a_run_of_lines_survives_compaction_as_one_piece() {
         .collect();
     let mut batch = batch_of(&texts, b"\n");
     batch.events = batch.events.split_off(70);
-    assert!(batch.compact());
+    assert!(batch.compact_below(2));
     assert_eq!(
         batch.pinned_bytes(),
         batch.event_bytes() + 29,

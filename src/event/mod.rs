@@ -202,15 +202,10 @@ impl Batch {
     }
 
     /// Copies what the events point at into one buffer of the exact size, so that the chunk
-    /// they came in can go, when that is less than half of it. Says whether it did.
+    /// they came in can go, when that is less than one part in `parts` of it. Says whether it did.
     ///
     /// Neighbours with exactly one newline between them keep it, so that a run of lines can
     /// still be written as one piece.
-    pub fn compact(&mut self) -> bool {
-        self.compact_below(2)
-    }
-
-    /// As [`compact`](Self::compact), when it is less than one part in `parts` of the chunk.
     pub fn compact_below(&mut self, parts: usize) -> bool {
         // The usual answer, without a look at the fields: they lie within the events.
         let lengths = self.events.iter().map(|event| event.raw().len());

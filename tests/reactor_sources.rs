@@ -16,6 +16,19 @@ use crate::reactor_support::{Kind, Log, Source, Stream, World, ms, read_all};
 /// Enough turns for what was caused to arrive and be served.
 const ENOUGH: usize = 6;
 
+/// A source whose reading is paused and that has three bytes to read: its edge is consumed, both
+/// directions have been reported and not been served.
+fn unread_while_paused(world: &mut World, log: &Log) -> (Stream, Stream, Token) {
+    let (near, far) = world.streams();
+    let token = Source::new(&near, log, "near").register_reader(&world.handle);
+    world.turns(ENOUGH);
+    world.handle.remove_reader(token);
+    far.write(b"abc").unwrap();
+    world.turns(ENOUGH);
+    log.expect(&[]);
+    (near, far, token)
+}
+
 each_poller! {
     fn c_256_a_byte_calls_the_reader(world: &mut World) {
         let log = Log::default();
@@ -258,13 +271,7 @@ each_poller! {
 
     fn c_271_data_that_came_during_a_pause_come_at_resume(world: &mut World) {
         let log = Log::default();
-        let (near, far) = world.streams();
-        let token = Source::new(&near, &log, "near").register_reader(&world.handle);
-        world.turns(ENOUGH);
-        world.handle.remove_reader(token);
-        far.write(b"abc").unwrap();
-        world.turns(ENOUGH); // the edge is consumed here
-        log.expect(&[]);
+        let (_near, far, token) = unread_while_paused(world, &log);
         world.handle.add_reader(token);
         world.turns(ENOUGH);
         log.expect(&["near read 3"]);
@@ -417,13 +424,7 @@ each_poller! {
 
     fn f_081_a_hang_up_behind_unread_data_is_told_once_and_does_not_spin(world: &mut World) {
         let log = Log::default();
-        let (near, far) = world.streams();
-        let token = Source::new(&near, &log, "near").register_reader(&world.handle);
-        world.turns(ENOUGH);
-        world.handle.remove_reader(token);
-        far.write(b"abc").unwrap();
-        world.turns(ENOUGH); // both directions have been reported and not been served
-        log.expect(&[]);
+        let (_near, far, token) = unread_while_paused(world, &log);
         drop(far);
         world.turns(ENOUGH);
         let told: &[&str] = if world.kind == Kind::Select { &[] } else { &["near hangup"] };

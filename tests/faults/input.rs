@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Collector, Daemon, check_memory, few_descriptors, line, peak, relay};
+use super::{
+    Collector, Daemon, check_memory, crowd, few_descriptors, line, peak, relay, relay_before,
+};
 use crate::process::{count, last_of_each};
 
 #[test]
@@ -90,15 +92,8 @@ fn f_068_out_of_descriptors_the_others_go_on() {
     let collector = Collector::start();
     let config = relay("tcp://127.0.0.1:0", &collector, "");
     let daemon = Daemon::launch(&config, few_descriptors);
-    daemon.wait_for("started");
-    let address = daemon.tcp_address("source.in");
-    let mut first = TcpStream::connect(address).unwrap();
-    first.write_all(b"before\n").unwrap();
-    let mut reader = collector.accept();
-    assert_eq!(line(&mut reader), b"before");
-    let crowd: Vec<TcpStream> = (0..100)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect();
+    let (address, mut first, mut reader) = relay_before(&daemon, &collector);
+    let crowd = crowd(address);
     first.write_all(b"meanwhile\n").unwrap();
     assert_eq!(line(&mut reader), b"meanwhile");
     drop(crowd);

@@ -12,7 +12,7 @@ mod start;
 mod stop;
 mod watchdog;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
@@ -44,6 +44,26 @@ fn line(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
     reader.read_until(b'\n', &mut line).unwrap();
     assert_eq!(line.pop(), Some(b'\n'), "no whole line came");
     line
+}
+
+/// Relays one line; gives the source's address, the sender and the reader at the sink.
+fn relay_before(
+    daemon: &Daemon,
+    collector: &Collector,
+) -> (SocketAddr, TcpStream, BufReader<TcpStream>) {
+    daemon.wait_for("started");
+    let address = daemon.tcp_address("source.in");
+    let mut sender = TcpStream::connect(address).unwrap();
+    sender.write_all(b"before\n").unwrap();
+    let mut reader = collector.accept();
+    assert_eq!(line(&mut reader), b"before");
+    (address, sender, reader)
+}
+
+/// Connections that say nothing, more than a daemon with few descriptors can take.
+fn crowd(address: SocketAddr) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect(address).unwrap();
+    (0..100).map(connect).collect()
 }
 
 /// A relay of lines from `listen` to `collector`, with these lines in `[daemon]`.

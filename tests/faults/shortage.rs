@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Collector, Daemon, check_memory, few_descriptors, line, peak, relay};
+use super::{
+    Collector, Daemon, check_memory, crowd, few_descriptors, line, peak, relay, relay_before,
+};
 use crate::process::PATIENCE;
 
 /// Waits until the file holds `text`.
@@ -34,16 +36,9 @@ fn f_126_a_sink_without_a_descriptor_waits_and_says_what_to_do() {
         + "[sink.disk]\ntype = \"file\"\nencode = \"raw\"\n\
            path = \"{folder}/{{ .message }}.log\"\n";
     let daemon = Daemon::launch(&config, few_descriptors);
-    daemon.wait_for("started");
-    let address = daemon.tcp_address("source.in");
-    let mut first = TcpStream::connect(address).unwrap();
-    first.write_all(b"before\n").unwrap();
-    let mut reader = collector.accept();
-    assert_eq!(line(&mut reader), b"before");
+    let (address, mut first, mut reader) = relay_before(&daemon, &collector);
     until_written(&daemon.folder().join("before.log"), "before\n");
-    let crowd: Vec<TcpStream> = (0..100)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect();
+    let crowd = crowd(address);
     daemon.wait_for("accept_failed");
     first.write_all(b"late\n").unwrap();
     assert_eq!(line(&mut reader), b"late", "the other sink goes on");

@@ -98,8 +98,7 @@ impl Collector {
         }
         self.accept_all();
         let has_moved = self.read_some();
-        self.idle
-            .set(if has_moved { 0 } else { self.idle.get() + 1 });
+        pause += idle_pause(&self.idle, has_moved);
         if self.resets.get() && self.chance(RESETS) {
             self.reset_one();
         }
@@ -115,7 +114,7 @@ impl Collector {
                 .borrow_mut()
                 .span(Duration::ZERO, Duration::from_secs(2));
         }
-        let at = self.clock.now() + pause + idle_pause(self.idle.get());
+        let at = self.clock.now() + pause;
         let io = self.io.clone();
         io.plan(at, move || self.step());
     }

@@ -149,13 +149,8 @@ impl Sender {
             State::Over(_) => return,
         }
         let has_moved = self.written.get() > before;
-        self.idle
-            .set(if has_moved { 0 } else { self.idle.get() + 1 });
-        let pause = self
-            .random
-            .borrow_mut()
-            .span(Duration::ZERO, self.plan.pause_max);
-        let at = self.clock.now() + pause + idle_pause(self.idle.get());
+        let pause = pause(&self.idle, has_moved, &self.random, self.plan.pause_max);
+        let at = self.clock.now() + pause;
         let io = self.io.clone();
         io.plan(at, move || self.step());
     }
@@ -226,9 +221,20 @@ impl Sender {
     }
 }
 
-/// Who has nothing to do looks less often, up to every 16 ms.
-pub fn idle_pause(steps: u32) -> Duration {
-    Duration::from_micros(1 << steps.min(14))
+/// How long a peer pauses until its next step: at random, and longer while it has nothing to do.
+pub fn pause(
+    idle: &Cell<u32>,
+    has_moved: bool,
+    random: &RefCell<Random>,
+    max: Duration,
+) -> Duration {
+    random.borrow_mut().span(Duration::ZERO, max) + idle_pause(idle, has_moved)
+}
+
+/// Who has nothing to do looks less often, up to every 16 ms; `idle` counts such steps in a row.
+pub fn idle_pause(idle: &Cell<u32>, has_moved: bool) -> Duration {
+    idle.set(if has_moved { 0 } else { idle.get() + 1 });
+    Duration::from_micros(1 << idle.get().min(14))
 }
 
 fn with_newline(line: &[u8]) -> Vec<u8> {

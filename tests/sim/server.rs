@@ -14,7 +14,7 @@ use marline::sim::{Random, SimIo, SimNet, VirtualClock};
 use marline::time::{Clock, Instant};
 use marline::transport::{BindOptions, Endpoint, Net, SocketId};
 
-use super::sender::idle_pause;
+use super::sender::pause;
 
 /// What one server does.
 #[derive(Clone)]
@@ -128,13 +128,8 @@ impl Server {
                 has_moved |= self.serve(visit);
             }
         }
-        self.idle
-            .set(if has_moved { 0 } else { self.idle.get() + 1 });
-        let pause = self
-            .random
-            .borrow_mut()
-            .span(Duration::ZERO, self.plan.pause_max);
-        let at = self.clock.now() + pause + idle_pause(self.idle.get());
+        let pause = pause(&self.idle, has_moved, &self.random, self.plan.pause_max);
+        let at = self.clock.now() + pause;
         let io = self.io.clone();
         io.plan(at, move || self.step());
     }

@@ -60,7 +60,15 @@ pub trait Directory: Send + Sync {
 
     /// Bytes that may still be written to the file system by this user.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Locks the file `name`, made with mode 0600 where it is missing, for one holder (flock);
+    /// dropping the answer lets go of it, and so does the end of the process. `note` replaces
+    /// what the file holds, for whoever wonders who it is. `WouldBlock`: another has it.
+    fn lock(&self, name: &str, note: &[u8]) -> io::Result<Box<dyn Lock>>;
 }
+
+/// A lock that is held until it is dropped.
+pub trait Lock: Send + Sync {}
 
 /// How a file is opened. Every way fails where the name is no regular file or has a second
 /// name ([`Refusal`]).
@@ -91,6 +99,11 @@ pub trait File: Send + Sync {
 
     /// Makes the content, and the length it needs, durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
+
+    /// Reserves the file's first `bytes` on the device, which makes it at least that long, in
+    /// zeros where nothing was written (fallocate): writing there cannot run out of space.
+    /// `Unsupported` where the file system cannot.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
 
     /// Cuts or extends the file to `bytes`.
     fn truncate(&self, bytes: u64) -> io::Result<()>;

@@ -11,12 +11,14 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{self, AtFlags, FileType, OFlags, ResolveFlags, Stat};
+use rustix::fs::{
+    self, AtFlags, FallocateFlags, FileType, FlockOperation, OFlags, ResolveFlags, Stat,
+};
 use rustix::io::{Errno, retry_on_intr};
 use signal_hook::consts::signal::SIGXFSZ;
 
 use super::storage::{
-    Directory, File, Inode, Kind, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
+    Directory, File, Inode, Kind, Lock, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
 };
 
 /// The machine's file system.
@@ -193,7 +195,22 @@ impl Directory for SystemDirectory {
         let stat = fs::fstatvfs(&self.0)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+
+    fn lock(&self, name: &str, note: &[u8]) -> io::Result<Box<dyn Lock>> {
+        check(name)?;
+        let flags = FILE | OFlags::RDWR | OFlags::CREATE;
+        let file = self.beneath(name, flags, 0o600)?;
+        retry_on_intr(|| fs::flock(&file, FlockOperation::NonBlockingLockExclusive))?;
+        fs::ftruncate(&file, 0)?;
+        rustix::io::pwrite(&file, note, 0)?;
+        Ok(Box::new(SystemLock(file)))
+    }
 }
+
+/// The lock goes with the last descriptor of the open file, and no child inherits this one.
+struct SystemLock(#[allow(dead_code, reason = "it is held, not used")] OwnedFd);
+
+impl Lock for SystemLock {}
 
 impl SystemDirectory {
     /// Makes the directory `name`, whose parent is there.
@@ -234,6 +251,11 @@ impl File for SystemFile {
 
     fn sync(&self) -> io::Result<()> {
         Ok(retry_on_intr(|| fs::fdatasync(&self.0))?)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let whole = || fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes);
+        Ok(retry_on_intr(whole)?)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
@@ -277,6 +299,10 @@ impl File for StandardOutput {
     }
 
     fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn allocate(&self, _: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -21,6 +21,8 @@ pub const WAITING_MAX: usize = 4096;
 pub enum Pool {
     /// Files and directories.
     Disk,
+    /// Disk buffers: apart, since a sync may take seconds. Each has one write job at a time.
+    Buffer,
     /// Name resolution.
     Dns,
     /// Everything else.
@@ -28,11 +30,12 @@ pub enum Pool {
 }
 
 impl Pool {
-    const ALL: [Pool; 3] = [Pool::Disk, Pool::Dns, Pool::General];
+    const ALL: [Pool; 4] = [Pool::Disk, Pool::Buffer, Pool::Dns, Pool::General];
 
     const fn name(self) -> &'static str {
         match self {
             Pool::Disk => "disk",
+            Pool::Buffer => "buffer",
             Pool::Dns => "dns",
             Pool::General => "work",
         }
@@ -85,6 +88,8 @@ pub trait Worker {
 pub struct PoolSizes {
     /// For [`Pool::Disk`].
     pub disk: usize,
+    /// For [`Pool::Buffer`].
+    pub buffer: usize,
     /// For [`Pool::Dns`].
     pub dns: usize,
     /// For [`Pool::General`].
@@ -95,15 +100,16 @@ impl Default for PoolSizes {
     fn default() -> Self {
         PoolSizes {
             disk: 4,
+            buffer: 16,
             dns: 4,
             general: 4,
         }
     }
 }
 
-/// The real worker: three pools of threads. Dropping it shuts them down.
+/// The real worker: four pools of threads. Dropping it shuts them down.
 pub struct Threads {
-    pools: [Arc<ThreadPool>; 3],
+    pools: [Arc<ThreadPool>; 4],
 }
 
 impl Threads {
@@ -111,6 +117,7 @@ impl Threads {
     pub fn new(sizes: PoolSizes) -> Threads {
         let size = |pool| match pool {
             Pool::Disk => sizes.disk,
+            Pool::Buffer => sizes.buffer,
             Pool::Dns => sizes.dns,
             Pool::General => sizes.general,
         };

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::faults::{Fault, FaultCounts, FaultPlan};
 use super::random::Random;
 use crate::buffer::storage::{
-    Directory, File, Inode, Kind, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
+    Directory, File, Inode, Kind, Lock, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
 };
 use crate::time::WallTime;
 
@@ -32,6 +32,8 @@ struct Disk {
     full_attempts: usize,
     directories: BTreeSet<String>,
     names: BTreeMap<String, u64>,
+    /// The paths of files that somebody has locked.
+    locked: BTreeSet<String>,
     contents: BTreeMap<u64, Content>,
     inodes: u64,
     /// Calls so far.
@@ -56,6 +58,7 @@ impl SimStorage {
             full_attempts: 0,
             directories: BTreeSet::new(),
             names: BTreeMap::new(),
+            locked: BTreeSet::new(),
             contents: BTreeMap::new(),
             inodes: 0,
             calls: 0,
@@ -350,6 +353,36 @@ impl Directory for SimDirectory {
         let is_full = self.disk.call().full_attempts > 0;
         Ok(if is_full { 0 } else { u64::MAX })
     }
+
+    fn lock(&self, name: &str, note: &[u8]) -> io::Result<Box<dyn Lock>> {
+        let path = self.path_of(name)?;
+        let mut disk = self.disk.call();
+        if !disk.locked.insert(path.clone()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let inode = match disk.find(&path) {
+            Ok(inode) => inode,
+            Err(_) => disk.create(&path)?,
+        };
+        disk.content(inode)?.bytes = note.to_vec();
+        Ok(Box::new(SimLock {
+            disk: self.disk.clone(),
+            path,
+        }))
+    }
+}
+
+struct SimLock {
+    disk: SimStorage,
+    path: String,
+}
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.lock().locked.remove(&self.path);
+    }
 }
 
 struct SimFile {
@@ -398,6 +431,15 @@ impl File for SimFile {
         if disk.strike(Fault::SyncFailed) {
             return Err(Errno::IO.into());
         }
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut disk = self.disk.call();
+        disk.check_room()?;
+        let bytes = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
+        let content = &mut disk.content(self.inode)?.bytes;
+        content.resize(content.len().max(bytes), 0);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use marline::buffer::storage::{Directory, File, Metadata, Mode, Open, Storage};
+use marline::buffer::storage::{Directory, File, Lock, Metadata, Mode, Open, Storage};
 use marline::buffer::storage_sys::SystemStorage;
 
 /// What the test has set, and what has happened.
@@ -97,6 +97,9 @@ impl Directory for GateDirectory {
     fn free_bytes(&self) -> io::Result<u64> {
         self.0.free_bytes()
     }
+    fn lock(&self, name: &str, note: &[u8]) -> io::Result<Box<dyn Lock>> {
+        self.0.lock(name, note)
+    }
 }
 
 fn joined(slices: &[IoSlice<'_>]) -> Vec<u8> {
@@ -141,6 +144,9 @@ impl File for GateFile {
     }
     fn sync(&self) -> io::Result<()> {
         self.0.sync()
+    }
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
     }
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.0.truncate(bytes)

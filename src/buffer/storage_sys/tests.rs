@@ -295,3 +295,34 @@ fn long_names_and_long_lists_have_their_limits() {
     let file = root.open("many", APPEND).unwrap();
     assert_eq!(file.append(&slices).unwrap(), SLICES_MAX);
 }
+
+/// F-049: a lock has one holder, and says who it is.
+#[test]
+fn f_049_a_locked_file_is_refused_to_the_second_who_asks() {
+    let place = Place::new();
+    let root = place.open();
+    let lock = root.lock("LOCK", b"pid 1\n").unwrap();
+    let second = root.lock("LOCK", b"pid 2\n").err().unwrap();
+    assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+    let note = std::fs::read(place.root.join("LOCK")).unwrap();
+    assert_eq!(note, b"pid 1\n");
+    drop(lock);
+    drop(root.lock("LOCK", b"3").unwrap());
+    assert_eq!(std::fs::read(place.root.join("LOCK")).unwrap(), b"3");
+}
+
+#[test]
+fn allocated_space_reads_as_zeros_and_keeps_what_was_written() {
+    let place = Place::new();
+    let file = place.open().open("f", Open::Create(0o600)).unwrap();
+    file.write_at(b"ab", 0).unwrap();
+    match file.allocate(8192) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
+        other => other.unwrap(),
+    }
+    let metadata = std::fs::metadata(place.root.join("f")).unwrap();
+    assert_eq!((metadata.len(), metadata.blocks() >= 16), (8192, true));
+    let mut buffer = [9; 4];
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 4);
+    assert_eq!(buffer, *b"ab\0\0");
+}

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use super::*;
-use crate::buffer::storage::Metadata;
+use crate::buffer::storage::{Lock, Metadata};
 use crate::buffer::storage_sys::SystemStorage;
 use crate::sinks::file::rotate::Compression;
 
@@ -82,6 +82,9 @@ impl Directory for FaultyDirectory {
     fn free_bytes(&self) -> io::Result<u64> {
         self.0.free_bytes()
     }
+    fn lock(&self, name: &str, note: &[u8]) -> io::Result<Box<dyn Lock>> {
+        self.0.lock(name, note)
+    }
 }
 
 struct FaultyFile(Arc<dyn File>, Faulty);
@@ -107,6 +110,9 @@ impl File for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let fault = self.1.plan().syncs.pop_front();
         fault.map_or_else(|| self.0.sync(), |errno| Err(errno.into()))
+    }
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
     }
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.0.truncate(bytes)

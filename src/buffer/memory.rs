@@ -1,23 +1,85 @@
-//! The memory queue: parts in the order in which they came, nothing more.
+//! The memory queue: parts in the order in which they came, within the sink's `buffer.memory`.
 //!
-//! It keeps no count of bytes of its own; the port that owns it reserves room first, so the
-//! queue is bounded by the sink's `buffer.memory`.
+//! Room is given back when nobody needs the bytes of a part any more, not when it is taken out,
+//! so that the buffer's size bounds what a sink holds altogether.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::pipeline::part::Part;
-use crate::pipeline::port::Queue;
+use crate::pipeline::port::Port;
+use crate::pipeline::queue::{EVICTED, Queue, Released};
 
-/// A queue that a crash empties.
-#[derive(Default)]
-pub struct MemoryQueue(VecDeque<Part>);
+/// A queue that the end of the process empties.
+pub struct MemoryQueue {
+    capacity_bytes: usize,
+    held_bytes: Cell<usize>,
+    parts: RefCell<VecDeque<Part>>,
+}
+
+impl MemoryQueue {
+    /// A queue that holds `capacity_bytes`, the parts that the sink has included.
+    pub fn new(capacity_bytes: usize) -> MemoryQueue {
+        MemoryQueue {
+            capacity_bytes,
+            held_bytes: Cell::new(0),
+            parts: RefCell::default(),
+        }
+    }
+}
 
 impl Queue for MemoryQueue {
-    fn push(&mut self, part: Part) {
-        self.0.push_back(part);
+    fn fits(&self, bytes: usize) -> bool {
+        let held = self.held_bytes.get();
+        held == 0 || held.saturating_add(bytes) <= self.capacity_bytes
     }
 
-    fn pop(&mut self) -> Option<Part> {
-        self.0.pop_front()
+    fn push(&self, part: Part) {
+        self.held_bytes.set(self.held_bytes.get() + part.bytes());
+        self.parts.borrow_mut().push_back(part);
+    }
+
+    fn pop(&self) -> Option<Part> {
+        self.parts.borrow_mut().pop_front()
+    }
+
+    fn take_back(&self, part: Part) {
+        self.parts.borrow_mut().push_front(part);
+    }
+
+    fn release(&self, released: Released) {
+        let held = self.held_bytes.get();
+        debug_assert!(held >= released.bytes, "more was released than was held");
+        self.held_bytes.set(held.saturating_sub(released.bytes));
+    }
+
+    fn make_room(&self, bytes: usize) -> bool {
+        while !self.fits(bytes) {
+            let oldest = self.parts.borrow_mut().pop_front();
+            let Some(part) = oldest else { return false };
+            part.evicted(EVICTED);
+        }
+        true
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.held_bytes.get() as u64
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes as u64
+    }
+
+    fn volatile_events(&self, port: &Port) -> u64 {
+        port.ledger().buffered.get() + port.ledger().in_flight.get()
+    }
+
+    fn abandon(&self, _: &Rc<Port>, reason: &'static str) {
+        loop {
+            let next = self.parts.borrow_mut().pop_front();
+            let Some(part) = next else { return };
+            part.evicted(reason);
+        }
     }
 }

@@ -94,7 +94,7 @@ impl BlockedWatch {
             component: &self.component,
             sink: port.name(),
             why: &why,
-            held_bytes: port.held_bytes() as u64,
+            held_bytes: port.held_bytes(),
             blocked,
         };
         record.log();

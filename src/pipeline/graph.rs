@@ -16,6 +16,7 @@ use crate::time::{Instant, Scheduler};
 
 use super::condition::{Condition, Truth};
 use super::ledger::PipelineLedger;
+use super::letter::Via;
 use super::memory::Memory;
 use super::port::Port;
 use super::step::{Step, StepReport};
@@ -46,7 +47,7 @@ pub struct Pipeline {
     steps: RefCell<Vec<LabelledStep>>,
     routes: Vec<Route>,
     readers: RefCell<Vec<Rc<Pipeline>>>,
-    errors_to: Option<Rc<Port>>,
+    via: Rc<Via>,
     ledger: PipelineLedger,
 }
 
@@ -63,7 +64,7 @@ impl Pipeline {
             steps: RefCell::new(steps),
             routes,
             readers: RefCell::default(),
-            errors_to,
+            via: Via::new(name, errors_to),
             ledger: PipelineLedger::default(),
         })
     }
@@ -76,6 +77,17 @@ impl Pipeline {
     /// The pipeline's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The pipeline as the sinks of its events know it.
+    pub fn via(&self) -> &Rc<Via> {
+        &self.via
+    }
+
+    /// The sinks it writes to, and its dead letters' one.
+    pub fn ports(&self) -> impl Iterator<Item = &Rc<Port>> {
+        let routes = self.routes.iter().map(|route| &route.port);
+        routes.chain(self.via.errors_to())
     }
 
     /// The pipeline's books.
@@ -92,6 +104,8 @@ pub struct Share {
     pub(super) selection: Option<Box<[u32]>>,
     pub(super) bytes: usize,
     pub(super) required: bool,
+    /// The pipeline the events come from; none for dead letters.
+    pub(super) via: Option<Rc<Via>>,
 }
 
 /// What became of one source batch: the batches that came out of its pipelines, and the
@@ -242,7 +256,7 @@ impl Making {
             if batch.events.is_empty() {
                 break;
             }
-            let mut report = StepReport::new(now, pipeline.errors_to.is_some());
+            let mut report = StepReport::new(now, pipeline.via.errors_to().is_some());
             labelled.step.apply(batch, &mut report);
             // What a step has made of an event need not be a line.
             batch.lines &= !labelled.step.changes_events();
@@ -264,7 +278,7 @@ impl Making {
         books.produced.add(report.produced);
         books.failed.add(&labelled.label, report.errors);
         let letters = report.dead_letters(batch, &labelled.label);
-        let (Some(letters), Some(port)) = (letters, &pipeline.errors_to) else {
+        let (Some(letters), Some(port)) = (letters, pipeline.via.errors_to()) else {
             return;
         };
         let events = letters.events.len() as u64;
@@ -276,6 +290,7 @@ impl Making {
             selection: None,
             bytes: letters.weight_bytes(),
             required: true,
+            via: None,
         });
         self.plan.batches.push(letters);
     }
@@ -300,6 +315,7 @@ impl Making {
                 bytes: weight_bytes * picked / events,
                 selection,
                 required: route.required,
+                via: Some(Rc::clone(&pipeline.via)),
             });
         }
         union.count(events)

@@ -11,15 +11,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use crate::deferred::{Deferred, Promise};
+use crate::deferred::{Deferred, Failure, Promise};
 use crate::event::Batch;
 use crate::time::{Duration, Scheduler};
 
 use super::blocked::BlockedWatch;
-use super::graph::{Pipeline, Plan};
+use super::graph::{Pipeline, Plan, Share};
 use super::memory::Memory;
-use super::part::{Delivered, Part, Stage, Ticket};
+use super::part::{Delivered, Making, Part, Picked, Refused, Stage, Ticket};
 use super::port::Port;
+use super::queue::WhenFull;
 
 /// Bytes one source may have outstanding before all of its connections stop reading.
 pub const SOURCE_WINDOW_BYTES: usize = 16 << 20;
@@ -51,10 +52,11 @@ struct SourceState {
     stage: Stage,
     pipelines: Vec<Rc<Pipeline>>,
     outstanding_bytes: Cell<usize>,
-    batches_open: Cell<usize>,
     waiting: RefCell<VecDeque<Waiting>>,
     blocked: RefCell<Vec<Weak<IntakeState>>>,
     watch: Rc<BlockedWatch>,
+    /// Its senders are told when a batch cannot be taken, and send it again.
+    answers: Cell<bool>,
 }
 
 /// A batch that found no room.
@@ -106,10 +108,10 @@ impl Engine {
             stage,
             pipelines,
             outstanding_bytes: Cell::new(0),
-            batches_open: Cell::new(0),
             waiting: RefCell::default(),
             blocked: RefCell::default(),
             watch: BlockedWatch::new(name, Rc::clone(&self.ports), Rc::clone(&self.scheduler)),
+            answers: Cell::new(false),
         });
         self.sources.borrow_mut().push(Rc::clone(&source));
         Outlet {
@@ -118,14 +120,15 @@ impl Engine {
         }
     }
 
-    /// Whether every event that came in has been settled.
+    /// Whether the end of the process would lose nothing: every event that came in has been
+    /// settled, or is on disk.
     pub fn is_drained(&self) -> bool {
-        let idle = |source: &Rc<SourceState>| source.batches_open.get() == 0;
-        self.sources.borrow().iter().all(idle)
-            && self.ports.iter().all(|port| port.ledger().is_settled())
+        let none_waits = |source: &Rc<SourceState>| source.waiting.borrow().is_empty();
+        self.sources.borrow().iter().all(none_waits)
+            && self.ports.iter().all(|port| port.is_drained())
     }
 
-    /// Fires when every event that came in has been settled.
+    /// Fires when [`Engine::is_drained`].
     pub fn drained(self: &Rc<Self>) -> Deferred<()> {
         let (promise, deferred) = Deferred::new();
         *self.drained.borrow_mut() = Some(promise);
@@ -151,24 +154,19 @@ impl Engine {
         &self.ports
     }
 
-    /// Gives up everything that is not in a sink's own hands, as dropped for `reason`.
+    /// Gives up everything that is not in a sink's own hands and would not be there at the next
+    /// start, as dropped for `reason`.
     pub fn abandon(self: &Rc<Self>, reason: &'static str) {
         let sources = self.sources.borrow().clone();
         for source in sources {
             loop {
                 let next = source.waiting.borrow_mut().pop_front();
                 let Some(waiting) = next else { break };
-                for (pipeline, events) in &waiting.plan.held {
-                    pipeline.ledger().in_flight.sub(*events);
-                    pipeline.ledger().dropped.add(reason, *events);
-                }
                 let why = format!("source {}: dropped: {reason}", source.name);
-                waiting
-                    .ticket
-                    .release(Some(crate::deferred::Failure::msg(why)));
+                waiting.give_up(reason, Failure::msg(why));
             }
         }
-        self.ports.iter().for_each(|port| port.drop_all(reason));
+        self.ports.iter().for_each(|port| port.abandon(reason));
         self.check_drained();
     }
 
@@ -179,8 +177,12 @@ impl Engine {
             ticket: Ticket::new(promise),
             stage: source.stage,
         };
+        if let Some(refused) = source.refuses(&waiting.plan) {
+            waiting.give_up(refused.reason(), Failure::new(refused));
+            return deferred;
+        }
         let must_queue = !source.waiting.borrow().is_empty();
-        if must_queue || !fits(&waiting.plan) {
+        if must_queue || !make_room(&waiting.plan) {
             self.wait(source, waiting);
         } else {
             admit(waiting, &self.memory);
@@ -270,7 +272,34 @@ impl Engine {
     }
 }
 
+impl Waiting {
+    /// Nobody gets anything of it.
+    fn give_up(self, reason: &str, failure: Failure) {
+        for (pipeline, events) in &self.plan.held {
+            pipeline.ledger().in_flight.sub(*events);
+            pipeline.ledger().dropped.add(reason, *events);
+        }
+        self.ticket.release(Some(failure));
+    }
+}
+
 impl SourceState {
+    /// Why the plan cannot be taken as a whole, where the sender is told so: it sends all of it
+    /// again then, so that nobody may have got a part of it.
+    fn refuses(&self, plan: &Plan) -> Option<Refused> {
+        if !self.answers.get() {
+            return None;
+        }
+        required(plan).find_map(|(port, bytes)| {
+            let sink = || port.name().to_owned();
+            if port.queue().failure().is_some() {
+                return Some(Refused::StorageFailed { sink: sink() });
+            }
+            let is_full = port.when_full() == WhenFull::DropNewest && !port.fits(bytes);
+            is_full.then(|| Refused::BufferFull { sink: sink() })
+        })
+    }
+
     fn is_blocked(&self, intake: &IntakeState) -> bool {
         self.outstanding_bytes.get() >= SOURCE_WINDOW_BYTES
             || intake.outstanding_bytes.get() >= intake.window_bytes
@@ -294,26 +323,33 @@ impl IntakeState {
 }
 
 fn admit_head(source: &SourceState, memory: &Memory) -> bool {
-    let head_fits = source
-        .waiting
-        .borrow()
-        .front()
-        .is_some_and(|head| fits(&head.plan));
-    if !head_fits {
+    let is_next = |head: &Waiting| make_room(&head.plan);
+    if !source.waiting.borrow().front().is_some_and(is_next) {
         return false;
     }
     let head = source.waiting.borrow_mut().pop_front();
     head.map(|head| admit(head, memory)).is_some()
 }
 
-/// Whether every required sink of the plan has room for all of its shares.
-fn fits(plan: &Plan) -> bool {
-    let required = || plan.shares.iter().filter(|share| share.required);
-    required().all(|share| {
-        let same_port = |other: &&super::graph::Share| Rc::ptr_eq(&other.port, &share.port);
-        let bytes = required().filter(same_port).map(|other| other.bytes).sum();
-        share.port.fits(bytes)
+/// Each required sink of the plan, with the bytes of all that the plan has for it.
+fn required(plan: &Plan) -> impl Iterator<Item = (&Rc<Port>, usize)> {
+    let shares = || plan.shares.iter().filter(|share| share.required);
+    shares().enumerate().filter_map(move |(index, share)| {
+        let same_port = |other: &&Share| Rc::ptr_eq(&other.port, &share.port);
+        if shares().take(index).any(|other| same_port(&other)) {
+            return None;
+        }
+        let bytes = shares().filter(same_port).map(|other| other.bytes).sum();
+        Some((&share.port, bytes))
     })
+}
+
+/// Whether every required sink of the plan has room for all of its shares, or needs none.
+/// Nothing is given up for the plan while it must wait for a sink that blocks.
+fn make_room(plan: &Plan) -> bool {
+    let blocks = |port: &Port| port.when_full() == WhenFull::Block;
+    required(plan).all(|(port, bytes)| !blocks(port) || port.fits(bytes))
+        && required(plan).all(|(port, bytes)| port.make_room(bytes))
 }
 
 fn want_room(plan: &Plan) {
@@ -340,22 +376,36 @@ fn admit(waiting: Waiting, memory: &Memory) {
     plan.compact(if waits { SPARSE_WAITING } else { SPARSE }, memory);
     let batches: Vec<Rc<Batch>> = plan.batches.into_iter().map(Rc::new).collect();
     for share in plan.shares {
-        let batch = Rc::clone(&batches[share.batch]);
-        if !share.required && !share.port.fits(share.bytes) {
-            let events = share
-                .selection
-                .map_or(batch.events.len(), |picked| picked.len());
-            share.port.refuse(events as u64, "buffer_full");
-            continue;
+        let picked = Picked::new(Rc::clone(&batches[share.batch]), share.selection);
+        if share.port.when_full() != WhenFull::Block || !share.required {
+            // Room was made for what is required, where that was possible at all.
+            if !share.port.fits(share.bytes) {
+                share.port.refuse_full(picked.len() as u64);
+                continue;
+            }
         }
-        let claims = share.required && stage != Stage::Received;
-        let claim = claims.then(|| ticket.claim());
         let port = Rc::clone(&share.port);
-        share
-            .port
-            .push(Part::new(batch, share.selection, share.bytes, port, claim));
+        let stage = contributed(stage, &port);
+        let claims = share.required && stage != Stage::Received;
+        port.push(Part::new(Making {
+            picked,
+            bytes: share.bytes,
+            port: share.port,
+            via: share.via,
+            claim: claims.then(|| ticket.claim(stage)),
+            record: None,
+        }));
     }
     ticket.release(None);
+}
+
+/// How far one sink must bring its part for a source that acknowledges at `stage`: without a
+/// disk there is nothing between *received* and *delivered*.
+fn contributed(stage: Stage, port: &Port) -> Stage {
+    match stage {
+        Stage::Durable if !port.queue().is_disk() => Stage::Delivered,
+        other => other,
+    }
 }
 
 /// A source's way into its pipelines. Clone it freely.
@@ -379,6 +429,13 @@ impl Outlet {
     /// The memory budget: who holds bytes that are in no batch yet counts them here.
     pub fn memory(&self) -> &Memory {
         &self.engine.memory
+    }
+
+    /// Says that the senders of this source are told when events cannot be taken, and send them
+    /// again: a batch for which a sink that drops has no room is refused whole, with
+    /// [`Refused`](super::part::Refused), instead of being dropped for that sink alone.
+    pub fn answers(&self) {
+        self.source.answers.set(true);
     }
 
     /// Clocks and timers, for sources that have no other.
@@ -419,7 +476,6 @@ impl Intake {
         let plan = Plan::make(&source.pipelines, batch, &*engine.scheduler);
         add(&source.outstanding_bytes, bytes);
         add(&self.state.outstanding_bytes, bytes);
-        add(&source.batches_open, 1);
         let intake = Rc::clone(&self.state);
         let settle = move |result| {
             source
@@ -428,7 +484,6 @@ impl Intake {
             intake
                 .outstanding_bytes
                 .set(intake.outstanding_bytes.get() - bytes);
-            source.batches_open.set(source.batches_open.get() - 1);
             if !source.blocked.borrow().is_empty() {
                 engine.queue_resume_pass();
             }

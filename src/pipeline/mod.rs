@@ -5,7 +5,8 @@
 //!   about itself
 //! - [`graph`]: which pipelines a source feeds, and what comes out of them
 //! - [`intake`]: the source's side of delivery, admission, windows
-//! - [`port`]: the sink's side, its buffer and room; [`part`]: a sink's share of a batch
+//! - [`port`]: the sink's side; [`queue`]: what its buffer is; [`part`]: a sink's share of a
+//!   batch; [`letter`]: what no sink takes
 //! - [`condition`], [`template`], [`encode`]: VRL, texts with fields, events as bytes
 //! - [`ledger`]: the two books; [`memory`]: the budget
 //!
@@ -22,10 +23,12 @@ pub mod graph;
 pub mod guard;
 pub mod intake;
 pub mod ledger;
+pub mod letter;
 pub mod memory;
 pub mod options;
 pub mod part;
 pub mod port;
+pub mod queue;
 pub mod shared_options;
 pub mod step;
 pub mod template;

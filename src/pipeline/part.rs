@@ -1,25 +1,30 @@
 //! A part: the share of a batch that one sink gets, and the claim that says it arrived.
 //!
-//! Every part is settled exactly once: delivered, dropped with a reason, or partly each. One
-//! that is dropped by mistake counts as `dropped{unresolved}`, fails its batch's delivery and
-//! is logged; tests require that count to be zero.
+//! Every part is settled exactly once: delivered, refused, dropped with a reason, given back to
+//! its port, or some of each. One that is dropped by mistake counts as `dropped{unresolved}`,
+//! fails its batch's delivery and is logged; tests require that count to be zero.
 //!
-//! A batch's [`Ticket`] fires its Deferred when the last claim on it is settled: a join.
+//! A batch's [`Ticket`] fires its Deferred when the last claim on it is settled: a join. A claim
+//! is released when its part is durable or when it is delivered, whichever its source asked for.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 
 use crate::deferred::{Failure, Promise};
 use crate::event::{Batch, Event};
 
+use super::letter::Via;
 use super::port::Port;
+use super::queue::{BUFFER_FULL, Released};
 
 /// How far an event must have come before its source may say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Every required sink's buffer has it.
     Received,
-    /// Every required sink's buffer has it on disk.
+    /// Every required sink's buffer has it on disk; a sink without a disk buffer has brought it
+    /// to its destination.
     Durable,
     /// Every required sink has brought it to its destination.
     Delivered,
@@ -28,6 +33,44 @@ pub enum Stage {
 /// The good end of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered;
+
+/// Why events were not taken: nothing of their batch is anywhere, and it may be sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A buffer is full: try again later.
+    BufferFull {
+        /// The sink.
+        sink: String,
+    },
+    /// A disk buffer has failed: nothing can be made durable.
+    StorageFailed {
+        /// The sink.
+        sink: String,
+    },
+}
+
+impl Refused {
+    /// The reason under which the events are counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Refused::BufferFull { .. } => BUFFER_FULL,
+            Refused::StorageFailed { .. } => "storage_failed",
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::BufferFull { sink } => write!(f, "the buffer of sink {sink} is full"),
+            Refused::StorageFailed { sink } => {
+                write!(f, "the disk buffer of sink {sink} has failed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A batch's promise, and how many claims on it are open.
 pub struct Ticket {
@@ -46,10 +89,11 @@ impl Ticket {
         })
     }
 
-    /// One more part must be settled first.
-    pub(super) fn claim(self: &Rc<Self>) -> Rc<Ticket> {
+    /// One more part must come to `stage` first.
+    pub(super) fn claim(self: &Rc<Self>, stage: Stage) -> Claim {
         self.open.set(self.open.get() + 1);
-        Rc::clone(self)
+        let ticket = Some(Rc::clone(self));
+        Claim { ticket, stage }
     }
 
     /// One part less; the last one fires.
@@ -71,48 +115,104 @@ impl Ticket {
     }
 }
 
-/// The share of a batch that one sink gets.
-pub struct Part {
-    batch: Rc<Batch>,
-    selection: Option<Box<[u32]>>,
-    bytes: usize,
-    port: Rc<Port>,
-    claim: Option<Rc<Ticket>>,
-    open_events: u64,
+/// One part's share in a batch's acknowledgement.
+pub struct Claim {
+    ticket: Option<Rc<Ticket>>,
+    stage: Stage,
 }
 
-impl Part {
-    pub(super) fn new(
-        batch: Rc<Batch>,
-        selection: Option<Box<[u32]>>,
-        bytes: usize,
-        port: Rc<Port>,
-        claim: Option<Rc<Ticket>>,
-    ) -> Self {
-        let events = selection
-            .as_ref()
-            .map_or(batch.events.len(), |picked| picked.len());
-        Part {
-            batch,
-            selection,
-            bytes,
-            port,
-            claim,
-            open_events: events as u64,
+impl Claim {
+    /// The stage at which it is to be released.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The part has come as far as it must, or has failed.
+    pub fn release(mut self, failure: Option<Failure>) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.release(failure);
         }
     }
 
-    /// What the events share.
-    pub fn batch(&self) -> &Batch {
-        &self.batch
+    /// Another part that must come as far.
+    pub(super) fn another(&self) -> Option<Claim> {
+        let ticket = self.ticket.as_ref()?;
+        Some(ticket.claim(self.stage))
+    }
+}
+
+impl Drop for Claim {
+    /// A claim that is let go of by mistake must not leave its source waiting.
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.release(Some(Failure::msg("nobody said what became of the events")));
+        }
+    }
+}
+
+/// Where a part is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The buffer.
+    pub uuid: [u8; 16],
+    /// The life of the buffer in which the events got their numbers.
+    pub epoch: u64,
+    /// The number of its first event.
+    pub first_seq: u64,
+    /// How many numbers it has.
+    pub count: u32,
+}
+
+impl fmt::Display for Record {
+    /// The same for every time these events are sent, and for no others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.uuid {
+            write!(f, "{byte:02x}")?;
+        }
+        write!(f, "-{}-{}", self.epoch, self.first_seq)
+    }
+}
+
+/// The bytes of a part, which count in its sink's buffer for as long as this lives.
+struct Hold {
+    port: Rc<Port>,
+    released: Option<Released>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(released) = self.released.take() {
+            self.port.release(released);
+        }
+    }
+}
+
+/// Of a batch, the events that one sink gets.
+#[derive(Clone)]
+pub struct Picked {
+    batch: Rc<Batch>,
+    selection: Option<Box<[u32]>>,
+}
+
+impl Picked {
+    /// Those at `selection`, or all.
+    pub fn new(batch: Rc<Batch>, selection: Option<Box<[u32]>>) -> Picked {
+        Picked { batch, selection }
     }
 
-    /// The indices of this sink's events in the batch; `None` is all of them.
-    pub fn selection(&self) -> Option<&[u32]> {
-        self.selection.as_deref()
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.selection
+            .as_ref()
+            .map_or(self.batch.events.len(), |picked| picked.len())
     }
 
-    /// This sink's events, in order.
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The events, in order.
     pub fn events(&self) -> impl Iterator<Item = &Event> + Clone {
         let all = if self.selection.is_some() {
             &[][..]
@@ -120,11 +220,110 @@ impl Part {
             &self.batch.events[..]
         };
         let picked = self.selection.as_deref().unwrap_or(&[]);
-        all.iter().chain(
-            picked
-                .iter()
-                .map(|index| &self.batch.events[*index as usize]),
-        )
+        let at = |index: &u32| &self.batch.events[*index as usize];
+        all.iter().chain(picked.iter().map(at))
+    }
+
+    /// What all of them are part of.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Those from the `from`th to before the `to`th.
+    fn range(&self, from: usize, to: usize) -> Picked {
+        let selection = match &self.selection {
+            Some(picked) => picked[from..to].into(),
+            None => (from as u32..to as u32).collect(),
+        };
+        Picked::new(Rc::clone(&self.batch), Some(selection))
+    }
+
+    /// Without the first `skip`: those at `positions`, which rise, and the others.
+    fn divide(&self, skip: usize, positions: &[u32]) -> (Picked, Picked) {
+        let (mut taken, mut rest) = (Vec::new(), Vec::new());
+        for (position, index) in self.range(skip, self.len()).indices().enumerate() {
+            match positions.binary_search(&(position as u32)) {
+                Ok(_) => taken.push(index),
+                Err(_) => rest.push(index),
+            }
+        }
+        let of = |indices: Vec<u32>| Picked::new(Rc::clone(&self.batch), Some(indices.into()));
+        (of(taken), of(rest))
+    }
+
+    fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        let all = if self.selection.is_some() {
+            0
+        } else {
+            self.batch.events.len() as u32
+        };
+        let picked = self.selection.as_deref().unwrap_or(&[]);
+        (0..all).chain(picked.iter().copied())
+    }
+}
+
+/// The share of a batch that one sink gets.
+pub struct Part {
+    picked: Picked,
+    /// Events from its start that have arrived.
+    arrived: usize,
+    open_events: u64,
+    port: Rc<Port>,
+    via: Option<Rc<Via>>,
+    claim: Option<Claim>,
+    hold: Option<Hold>,
+}
+
+/// What a part is made of.
+pub struct Making {
+    /// The events.
+    pub picked: Picked,
+    /// What they count for in the buffer, in bytes.
+    pub bytes: usize,
+    /// Where they go.
+    pub port: Rc<Port>,
+    /// The pipeline they come from; none for dead letters, which have no dead letters.
+    pub via: Option<Rc<Via>>,
+    /// Who waits for them.
+    pub claim: Option<Claim>,
+    /// Where they are on disk.
+    pub record: Option<Record>,
+}
+
+impl Part {
+    /// A part that is about to be pushed, or that was read from a disk.
+    pub fn new(making: Making) -> Part {
+        let released = Released {
+            bytes: making.bytes,
+            record: making.record,
+        };
+        Part {
+            arrived: 0,
+            open_events: making.picked.len() as u64,
+            picked: making.picked,
+            via: making.via,
+            claim: making.claim,
+            hold: Some(Hold {
+                port: Rc::clone(&making.port),
+                released: Some(released),
+            }),
+            port: making.port,
+        }
+    }
+
+    /// What the events share.
+    pub fn batch(&self) -> &Batch {
+        &self.picked.batch
+    }
+
+    /// The indices of this sink's events in the batch; `None` is all of them.
+    pub fn selection(&self) -> Option<&[u32]> {
+        self.picked.selection.as_deref()
+    }
+
+    /// This sink's events, in order, without those at the start that have arrived.
+    pub fn events(&self) -> impl Iterator<Item = &Event> + Clone {
+        self.picked.events().skip(self.arrived)
     }
 
     /// How many events are not settled yet.
@@ -139,23 +338,102 @@ impl Part {
 
     /// What the part counts for in its sink's buffer, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.released().map_or(0, |released| released.bytes)
+    }
+
+    /// Where the part is on disk. As text it is the same for every time that these events are
+    /// sent, over restarts too, and for no others.
+    pub fn record(&self) -> Option<Record> {
+        self.released().and_then(|released| released.record)
+    }
+
+    /// The name of the pipeline that the events came through; empty for dead letters.
+    pub fn pipeline(&self) -> &str {
+        self.via.as_ref().map_or("", |via| via.name())
+    }
+
+    fn released(&self) -> Option<Released> {
+        self.hold.as_ref().and_then(|hold| hold.released)
     }
 
     /// All of its events have reached their destination.
     pub fn delivered(mut self) {
-        let events = self.open_events;
-        self.port.ledger().delivered.add(events);
-        self.port.ledger().delivered_bytes.add(self.bytes as u64);
-        self.close(events, None);
+        self.book_delivered();
+        self.close(None);
+    }
+
+    /// All of its events have reached their destination, but they may have to be sent again:
+    /// their bytes stay in the sink's buffer, and a disk buffer keeps them, until the answer
+    /// is dropped.
+    pub fn delivered_keeping(mut self) -> Kept {
+        self.book_delivered();
+        let hold = self.hold.take();
+        let (picked, arrived) = (self.picked.clone(), self.arrived);
+        self.close(None);
+        Kept {
+            picked,
+            arrived,
+            hold,
+        }
+    }
+
+    fn book_delivered(&mut self) {
+        let books = self.port.ledger();
+        books.delivered.add(self.open_events);
+        books.delivered_bytes.add(self.bytes() as u64);
+        books.in_flight.sub(self.open_events);
+        self.open_events = 0;
     }
 
     /// The first `events` of what is left have arrived; the rest is still to be settled.
     pub fn deliver_some(&mut self, events: u64) {
+        self.deliver_all_but(self.open_events.saturating_sub(events));
+    }
+
+    /// Only the last `rest` events are still to be settled; those before them that were not
+    /// dropped have arrived.
+    pub fn deliver_all_but(&mut self, rest: u64) {
+        let rest = rest.min(self.open_events);
+        self.deliver_anywhere(self.open_events - rest);
+        self.arrived = self.picked.len() - rest as usize;
+    }
+
+    /// That many events have arrived, wherever they stand in the part. Brought to the sink once
+    /// more, the part has them again.
+    pub fn deliver_anywhere(&mut self, events: u64) {
         let events = events.min(self.open_events);
         self.port.ledger().delivered.add(events);
         self.port.ledger().in_flight.sub(events);
         self.open_events -= events;
+    }
+
+    /// The destination takes none of what is left and never will: the events go to the dead
+    /// letters of the pipeline that they came through, each with `reason`, its source, this
+    /// sink and its original bytes. Where there are none they are dropped as `refused`.
+    pub fn refused(mut self, reason: &str) {
+        let open: Vec<u32> = (0..self.open_events as u32).collect();
+        self.refuse_some(&open, reason);
+        self.close(None);
+    }
+
+    /// As [`Part::refused`], for those of what [`Part::events`] gives that stand at
+    /// `positions`, in rising order. The others are still to be settled, and are all that
+    /// [`Part::events`] gives from now on.
+    pub fn refuse_some(&mut self, positions: &[u32], reason: &str) {
+        let (refused, rest) = self.picked.divide(self.arrived, positions);
+        let events = refused.len() as u64;
+        let books = self.port.ledger();
+        books.in_flight.sub(events);
+        self.open_events -= events;
+        (self.picked, self.arrived) = (rest, 0);
+        let dead_letters = self.via.as_ref().and_then(|via| via.errors_to());
+        let Some(port) = dead_letters else {
+            return books.dropped.add("refused", events);
+        };
+        books.dead_lettered.add(events);
+        let letters = super::letter::of_sink(&refused, self.port.name(), reason);
+        let claim = self.claim.as_ref().and_then(Claim::another);
+        port.post(letters, claim);
     }
 
     /// All of its events are given up. The source of an acknowledged batch gets an error.
@@ -172,21 +450,90 @@ impl Part {
         self.open_events -= events;
     }
 
+    /// Given up by the queue that it is in, before the sink had it.
+    pub fn evicted(self, reason: &'static str) {
+        let books = self.port.ledger();
+        books.buffered.sub(self.open_events);
+        books.in_flight.add(self.open_events);
+        self.dropped(reason);
+    }
+
+    /// It is on disk: a claim that waits for no more is released.
+    pub fn made_durable(&mut self) {
+        let waits_for_this = |claim: &mut Claim| claim.stage == Stage::Durable;
+        if let Some(claim) = self.claim.take_if(waits_for_this) {
+            claim.release(None);
+        }
+    }
+
+    /// Says what is on disk now: its queue has written it there.
+    pub fn set_record(&mut self, record: Record) {
+        let hold = self.hold.as_mut();
+        if let Some(released) = hold.and_then(|hold| hold.released.as_mut()) {
+            released.record = Some(record);
+        }
+    }
+
+    /// Lets go of the events, which are on disk and nowhere else from now on. The claim, if
+    /// there still is one, is for whoever settles them.
+    pub fn spilled(mut self) -> Option<Claim> {
+        self.open_events = 0;
+        if let Some(hold) = &mut self.hold {
+            hold.released = None;
+        }
+        self.hold = None;
+        self.claim.take()
+    }
+
+    /// Takes the claim away, to be released by the caller.
+    pub fn take_claim(&mut self) -> Option<Claim> {
+        self.claim.take()
+    }
+
+    /// Parts of at most `events_max` events each, in order, for a queue that has no room for
+    /// more in one piece. The bytes are shared out by the number of events.
+    pub fn split(mut self, events_max: usize) -> Vec<Part> {
+        let (events, bytes) = (self.picked.len(), self.bytes());
+        debug_assert!(self.arrived == 0 && self.record().is_none());
+        let starts = (0..events).step_by(events_max.max(1));
+        let claim = self.claim.take();
+        let parts = starts.map(|start| {
+            let end = (start + events_max).min(events);
+            Part::new(Making {
+                picked: self.picked.range(start, end),
+                bytes: bytes * end / events - bytes * start / events,
+                port: Rc::clone(&self.port),
+                via: self.via.clone(),
+                claim: claim.as_ref().and_then(Claim::another),
+                record: None,
+            })
+        });
+        let parts = parts.collect();
+        if let Some(claim) = claim {
+            claim.release(None);
+        }
+        // What is left of it holds nothing: its parts hold it all.
+        drop(self.spilled());
+        parts
+    }
+
     fn give_up(&mut self, reason: &'static str) {
         let events = self.open_events;
         self.port.ledger().dropped.add(reason, events);
+        self.port.ledger().in_flight.sub(events);
+        self.open_events = 0;
         let text = format!(
             "sink {} dropped {events} events: {reason}",
             self.port.name()
         );
-        self.close(events, Some(Failure::msg(text)));
+        self.close(Some(Failure::msg(text)));
     }
 
-    /// The books first, the room second, the source last: who hears of it finds it so.
-    fn close(&mut self, events: u64, failure: Option<Failure>) {
-        self.port.ledger().in_flight.sub(events);
-        self.open_events = 0;
-        self.port.give_back(std::mem::take(&mut self.bytes));
+    /// The books are done; the room comes second, the source last: who hears of it finds it so.
+    fn close(&mut self, failure: Option<Failure>) {
+        debug_assert_eq!(self.open_events, 0);
+        drop(self.hold.take());
+        self.port.settled();
         if let Some(claim) = self.claim.take() {
             claim.release(failure);
         }
@@ -195,13 +542,12 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let settled = self.open_events == 0 && self.claim.is_none() && self.bytes == 0;
-        if settled {
-            return;
-        }
         if self.open_events == 0 {
-            // All of its events were dropped one by one, each with its reason.
-            return self.close(0, None);
+            if self.claim.is_some() || self.hold.is_some() {
+                // All of its events were settled one by one, each in its way.
+                self.close(None);
+            }
+            return;
         }
         tracing::error!(
             event = "part_unresolved",
@@ -210,5 +556,40 @@ impl Drop for Part {
             "a sink let go of events without saying what became of them: this is a bug"
         );
         self.give_up("unresolved");
+    }
+}
+
+/// Events that have arrived and may have to be sent again all the same.
+pub struct Kept {
+    picked: Picked,
+    arrived: usize,
+    hold: Option<Hold>,
+}
+
+impl Kept {
+    /// What the events share.
+    pub fn batch(&self) -> &Batch {
+        &self.picked.batch
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> impl Iterator<Item = &Event> + Clone {
+        self.picked.events().skip(self.arrived)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.picked.len() - self.arrived
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What they count for in the sink's buffer, in bytes.
+    pub fn bytes(&self) -> usize {
+        let released = self.hold.as_ref().and_then(|hold| hold.released);
+        released.map_or(0, |released| released.bytes)
     }
 }

@@ -1,64 +1,64 @@
-//! A port: the way into one sink, with its buffer, its room and its books.
+//! A port: the way into one sink, with its buffer and its books.
 //!
-//! The pipeline's side reserves room and puts parts in; the sink's side, the [`Inlet`], takes
-//! them out. Room is given back when a part is settled, not when it is taken, so that the
-//! buffer's size bounds what a sink holds altogether. Neither side calls the other: "ready"
-//! and "room" are queued for the turn.
+//! The pipeline's side asks for room and puts parts in; the sink's side, the [`Inlet`], takes
+//! them out. Room is given back when nobody needs a part's bytes any more, not when it is
+//! taken, so that the buffer's size bounds what a sink holds altogether. Neither side calls the
+//! other: "ready" and "room" are queued for the turn.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
+use crate::deferred::Deferred;
+use crate::event::Batch;
 use crate::time::Scheduler;
 
 use super::ledger::SinkLedger;
-use super::part::Part;
-
-/// Keeps parts in order between admission and the sink: memory now, disk for those who ask.
-pub trait Queue {
-    /// Takes a part; room for it has been reserved.
-    fn push(&mut self, part: Part);
-    /// The oldest part.
-    fn pop(&mut self) -> Option<Part>;
-}
+use super::part::{Claim, Making, Part, Picked};
+use super::queue::{BUFFER_FULL, Queue, Released, WhenFull};
 
 type Callback = RefCell<Option<Box<dyn FnMut()>>>;
 
 /// The way into one sink.
 pub struct Port {
+    this: Weak<Port>,
     name: Rc<str>,
-    capacity_bytes: usize,
-    held_bytes: Cell<usize>,
-    queue: RefCell<Box<dyn Queue>>,
+    when_full: WhenFull,
+    queue: Box<dyn Queue>,
     ledger: SinkLedger,
     scheduler: Rc<dyn Scheduler>,
     ready: Callback,
     ready_queued: Cell<bool>,
+    /// Whether a sink wants to be told of parts.
+    is_armed: Cell<bool>,
     room: Callback,
     room_wanted: Cell<bool>,
     trouble: RefCell<Option<Rc<str>>>,
 }
 
 impl Port {
-    /// A port named `name` that holds up to `capacity_bytes` in `queue`.
+    /// A port named `name` that keeps its parts in `queue`.
     pub fn new(
         name: &str,
-        capacity_bytes: usize,
+        when_full: WhenFull,
         queue: Box<dyn Queue>,
         scheduler: Rc<dyn Scheduler>,
     ) -> Rc<Self> {
-        Rc::new(Port {
+        let port = Rc::new_cyclic(|this| Port {
+            this: Weak::clone(this),
             name: name.into(),
-            capacity_bytes,
-            held_bytes: Cell::new(0),
-            queue: RefCell::new(queue),
+            when_full,
+            queue,
             ledger: SinkLedger::default(),
             scheduler,
             ready: RefCell::new(None),
             ready_queued: Cell::new(false),
+            is_armed: Cell::new(false),
             room: RefCell::new(None),
             room_wanted: Cell::new(false),
             trouble: RefCell::new(None),
-        })
+        });
+        port.queue.attach(&port);
+        port
     }
 
     /// The sink's name in the configuration.
@@ -71,14 +71,25 @@ impl Port {
         &self.ledger
     }
 
-    /// Bytes of parts not settled yet.
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes.get()
+    /// Bytes that count against the buffer's size.
+    pub fn held_bytes(&self) -> u64 {
+        self.queue.held_bytes()
+    }
+
+    /// What keeps its parts.
+    pub fn queue(&self) -> &dyn Queue {
+        &*self.queue
     }
 
     /// What keeps the sink from delivering, if anything.
     pub fn trouble(&self) -> Option<Rc<str>> {
-        self.trouble.borrow().clone()
+        let storage = || self.queue.failure();
+        self.trouble.borrow().clone().or_else(storage)
+    }
+
+    /// What happens when its buffer is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full
     }
 
     /// The sink's end.
@@ -86,11 +97,18 @@ impl Port {
         Inlet(Rc::clone(self))
     }
 
-    /// Whether `bytes` more may come in. An empty port takes one part of any size: what is
-    /// larger than the whole buffer must not wait for ever.
+    /// Whether `bytes` more may come in.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        let held = self.held_bytes.get();
-        held == 0 || held.saturating_add(bytes) <= self.capacity_bytes
+        self.queue.fits(bytes)
+    }
+
+    /// Whether `bytes` more may come in, once what its policy allows has been done for it.
+    pub(super) fn make_room(&self, bytes: usize) -> bool {
+        match self.when_full {
+            WhenFull::Block => self.queue.fits(bytes),
+            WhenFull::DropNewest => true,
+            WhenFull::DropOldest => self.queue.fits(bytes) || self.queue.make_room(bytes),
+        }
     }
 
     /// Whether parts that come in now will have to wait.
@@ -98,19 +116,47 @@ impl Port {
         self.ledger.buffered.get() > 0
     }
 
-    /// Room for a part that [`Port::fits`]; it is given back when the part is settled.
-    pub(super) fn push(self: &Rc<Self>, part: Part) {
-        self.held_bytes.set(self.held_bytes.get() + part.bytes());
-        self.ledger.accepted.add(part.len());
-        self.ledger.buffered.add(part.len());
-        self.queue.borrow_mut().push(part);
-        self.queue_ready();
+    /// Whether nothing in it would be lost by the end of the process.
+    pub fn is_drained(&self) -> bool {
+        self.queue.volatile_events(self) == 0
     }
 
-    /// A part for which there was no room, and which nobody waits for.
+    /// Takes a part in.
+    pub(super) fn push(&self, part: Part) {
+        self.ledger.accepted.add(part.len());
+        self.ledger.buffered.add(part.len());
+        self.queue.push(part);
+        if !self.queue.is_disk() {
+            self.ready();
+        }
+    }
+
+    /// Takes dead letters in, whether there is room or not: they are few, and the sink that
+    /// they come from has let go of as much.
+    pub(super) fn post(&self, letters: Batch, claim: Option<Claim>) {
+        let Some(port) = self.this.upgrade() else {
+            return;
+        };
+        let bytes = letters.weight_bytes();
+        self.push(Part::new(Making {
+            picked: Picked::new(Rc::new(letters), None),
+            bytes,
+            port,
+            via: None,
+            claim,
+            record: None,
+        }));
+    }
+
+    /// Events for which there was no room.
     pub(super) fn refuse(&self, events: u64, reason: &str) {
         self.ledger.accepted.add(events);
         self.ledger.dropped.add(reason, events);
+    }
+
+    /// As [`Port::refuse`], for want of room.
+    pub(super) fn refuse_full(&self, events: u64) {
+        self.refuse(events, BUFFER_FULL);
     }
 
     /// Calls `room` from the turn, once, after some room was given back.
@@ -118,42 +164,57 @@ impl Port {
         *self.room.borrow_mut() = Some(Box::new(room));
     }
 
-    /// Somebody waits for room.
+    /// Somebody waits for room, or for the last part to be settled.
     pub(super) fn want_room(&self) {
         self.room_wanted.set(true);
     }
 
-    pub(super) fn give_back(self: &Rc<Self>, bytes: usize) {
-        self.held_bytes.set(self.held_bytes.get() - bytes);
-        if self.room_wanted.replace(false) {
-            let port = Rc::clone(self);
+    /// Something was settled: whoever waits for room looks again.
+    pub fn settled(&self) {
+        if !self.room_wanted.replace(false) {
+            return;
+        }
+        if let Some(port) = self.this.upgrade() {
             self.scheduler.call_soon(Box::new(move || run(&port.room)));
         }
     }
 
-    /// Settles everything still in the buffer as dropped.
-    pub(super) fn drop_all(&self, reason: &'static str) {
-        while let Some(part) = self.take() {
-            part.dropped(reason);
-        }
+    pub(super) fn release(&self, released: Released) {
+        self.queue.release(released);
+        self.settled();
+    }
+
+    /// Gives up what the end of the process would lose.
+    pub(super) fn abandon(self: &Rc<Self>, reason: &'static str) {
+        self.queue.abandon(self, reason);
+    }
+
+    /// Puts the buffer in order for the next start.
+    pub fn close(&self) -> Deferred<()> {
+        self.queue.close()
     }
 
     fn take(&self) -> Option<Part> {
-        let part = self.queue.borrow_mut().pop()?;
+        let part = self.queue.pop()?;
         self.ledger.buffered.sub(part.len());
         self.ledger.in_flight.add(part.len());
         Some(part)
     }
 
-    fn queue_ready(self: &Rc<Self>) {
+    /// There may be a part for the sink now.
+    pub fn ready(&self) {
         // A sink that is not armed yet is told when it arms itself.
-        if self.ready.borrow().is_none() || self.ready_queued.replace(true) {
+        if !self.is_armed.get() || self.ready_queued.replace(true) {
             return;
         }
-        let port = Rc::clone(self);
+        let Some(port) = self.this.upgrade() else {
+            return;
+        };
         self.scheduler.call_soon(Box::new(move || {
             port.ready_queued.set(false);
-            run(&port.ready);
+            if port.is_armed.get() {
+                run(&port.ready);
+            }
         }));
     }
 }
@@ -182,17 +243,37 @@ impl Inlet {
         self.0.take()
     }
 
+    /// The sink has stopped: it is called no more, and gives back the parts that it could not
+    /// bring to their destination. They were taken in this order, and are what
+    /// [`Inlet::next`] answers next, to whichever sink comes after this one.
+    pub fn give_back(&self, parts: impl DoubleEndedIterator<Item = Part>) {
+        let port = &self.0;
+        port.is_armed.set(false);
+        for part in parts.rev() {
+            port.ledger.in_flight.sub(part.len());
+            port.ledger.buffered.add(part.len());
+            port.queue.take_back(part);
+        }
+        port.settled();
+    }
+
     /// Calls `ready` from the turn whenever parts came in since the last call.
     pub fn on_ready(&self, ready: impl FnMut() + 'static) {
         *self.0.ready.borrow_mut() = Some(Box::new(ready));
+        self.0.is_armed.set(true);
         if self.0.has_backlog() {
-            self.0.queue_ready();
+            self.0.ready();
         }
     }
 
     /// What keeps the sink from delivering, for the operator; `None` when it delivers.
     pub fn set_trouble(&self, trouble: Option<&str>) {
         *self.0.trouble.borrow_mut() = trouble.map(Into::into);
+    }
+
+    /// The size of the sink's buffer, in bytes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.0.queue.capacity_bytes()
     }
 
     /// The books, for records.

@@ -33,8 +33,10 @@ pub const SINK: &[Opt] = &[
     .default("\"64MiB\""),
     Opt::new(
         "buffer.when_full",
-        "what happens when the buffer is full: \"block\" makes the sources wait",
-        Kind::Word(&["block"]),
+        "what happens when the buffer is full: \"block\" makes the sources wait; \"drop_newest\" \
+         drops what comes in, or refuses it where the sender is told; \"drop_oldest\" drops what \
+         has waited longest, also where it was acknowledged",
+        Kind::Word(&["block", "drop_newest", "drop_oldest"]),
     )
     .default("\"block\""),
     Opt::new("buffer.disk", "size of the disk buffer", Kind::SIZE).test(no_disk_yet),

@@ -5,11 +5,7 @@
 //! work on stays as it was, is marked, counted, and goes on — or, where the pipeline has
 //! `errors_to`, leaves the batch through [`StepReport::fail`].
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-
-use crate::event::{Batch, Event, Field, Fields, Key, Slot};
+use crate::event::{Batch, Event};
 use crate::time::Instant;
 
 /// What may happen to events on their way.
@@ -85,36 +81,6 @@ impl StepReport {
         if self.failed.is_empty() {
             return None;
         }
-        let mut letters = Batch::new(
-            Arc::clone(&batch.origin),
-            batch.received,
-            batch.bytes.clone(),
-        );
-        let step: Arc<str> = step.into();
-        letters.events = self
-            .failed
-            .into_iter()
-            .map(|(event, reason)| letter(batch, &event, &step, &reason))
-            .collect();
-        Some(letters)
+        Some(super::letter::of_step(batch, self.failed, step))
     }
-}
-
-fn letter(batch: &Batch, event: &Event, step: &Arc<str>, reason: &str) -> Event {
-    let text = |text: &str| Slot::text(Bytes::copy_from_slice(text.as_bytes()));
-    let field = |key, slot| Field {
-        key: Key::Static(key),
-        slot,
-    };
-    let list = vec![
-        field("reason", text(reason)),
-        field("source", text(&batch.origin.source)),
-        field("step", text(step)),
-        field("original", Slot::Text(event.raw())),
-    ];
-    Event::Fields(Box::new(Fields {
-        raw: event.raw(),
-        list,
-        parsed: true,
-    }))
 }

@@ -22,6 +22,7 @@ use crate::pipeline::intake::Engine;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::Port;
+use crate::pipeline::queue::WhenFull;
 use crate::pipeline::step::Step;
 use crate::telemetry::events::{Amounts, PipelineCounts, SinkCounts};
 use crate::time::Scheduler;
@@ -123,10 +124,17 @@ impl Daemon {
     }
 
     /// After the drain, or in place of the rest of it: connections that wait for an answer are
-    /// closed, and the sinks flush and close. Fires when they have.
+    /// closed, the sinks flush, give back what they could not deliver, and close; disk buffers
+    /// are put in order. Fires when all that is done.
     pub fn finish(&self) -> Deferred<()> {
         each(&self.sources, |source| source.component.close());
-        join_all(each(&self.sinks, |sink| sink.component.stop())).add_both(|_| ())
+        let stopped = join_all(each(&self.sinks, |sink| sink.component.stop()));
+        let engine = Rc::clone(&self.engine);
+        stopped.add_both(move |_| {
+            engine.abandon(SHUTDOWN);
+            let closed: Vec<_> = engine.ports().iter().map(|port| port.close()).collect();
+            join_all(closed).add_both(|_| ())
+        })
     }
 
     /// Gives up what is not delivered yet; the books say so.
@@ -139,12 +147,10 @@ impl Daemon {
         each(&self.sinks, |sink| sink.component.reopen());
     }
 
-    /// Events that are neither delivered nor dropped yet, over all sinks and pipelines.
+    /// Events that the end of the process would lose, over all sinks and pipelines.
     pub fn open_events(&self) -> u64 {
-        let in_sinks = self.engine.ports().iter().map(|port| {
-            let books = port.ledger();
-            books.buffered.get() + books.in_flight.get()
-        });
+        let ports = self.engine.ports().iter();
+        let in_sinks = ports.map(|port| port.queue().volatile_events(port));
         let waiting = self
             .pipelines
             .iter()
@@ -252,8 +258,16 @@ fn note(
 
 fn port(sink: &Component, scheduler: &Rc<dyn Scheduler>) -> Rc<Port> {
     let capacity = usize::try_from(sink.options.size("buffer.memory")).unwrap_or(usize::MAX);
-    let queue = Box::new(MemoryQueue::default());
-    Port::new(&sink.name, capacity, queue, Rc::clone(scheduler))
+    let queue = Box::new(MemoryQueue::new(capacity));
+    Port::new(&sink.name, when_full(sink), queue, Rc::clone(scheduler))
+}
+
+fn when_full(sink: &Component) -> WhenFull {
+    match sink.options.word("buffer.when_full") {
+        "drop_newest" => WhenFull::DropNewest,
+        "drop_oldest" => WhenFull::DropOldest,
+        _ => WhenFull::Block,
+    }
 }
 
 /// Without disk buffers a source acknowledges when its events are delivered, unless told
@@ -377,3 +391,6 @@ fn pairs(tally: &crate::pipeline::ledger::Tally) -> Vec<(&str, u64)> {
         .map(|(name, count)| (&**name, *count))
         .collect()
 }
+
+/// The reason under which is counted what a stop did not deliver.
+const SHUTDOWN: &str = "shutdown";

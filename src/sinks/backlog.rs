@@ -100,6 +100,7 @@ pub struct Backlog {
     pauses: Pauses,
     targets: BTreeMap<Arc<str>, Target>,
     bytes: usize,
+    pushed: u64,
 }
 
 #[derive(Default)]
@@ -122,6 +123,8 @@ struct Item {
 
 /// A part, until its last share is written.
 struct Claim {
+    /// Which part it was, counted from the start.
+    order: u64,
     part: RefCell<Option<Part>>,
     open: Cell<usize>,
 }
@@ -144,6 +147,7 @@ impl Backlog {
             pauses,
             targets: BTreeMap::new(),
             bytes: 0,
+            pushed: 0,
         }
     }
 
@@ -167,7 +171,9 @@ impl Backlog {
         if shares.is_empty() {
             return Some(part);
         }
+        self.pushed += 1;
         let claim = Rc::new(Claim {
+            order: self.pushed,
             part: RefCell::new(Some(part)),
             open: Cell::new(shares.len()),
         });
@@ -255,16 +261,26 @@ impl Backlog {
         (events, finished)
     }
 
-    /// Gives up everything. Answers like [`Backlog::drop_target`].
-    pub fn drop_all(&mut self, reason: &'static str) -> (u64, Vec<Part>) {
-        let names: Vec<Arc<str>> = self.targets.keys().cloned().collect();
-        let (mut events, mut finished) = (0, Vec::new());
-        for name in names {
-            let (more, parts) = self.drop_target(&name, reason);
-            events += more;
-            finished.extend(parts);
+    /// Lets go of everything that is not written: the parts it came from, in their order. What
+    /// has been written of them is booked; where that was not all of a part, whoever brings
+    /// the part again brings it whole.
+    pub fn take_back(&mut self) -> Vec<Part> {
+        let mut open: BTreeMap<u64, (Rc<Claim>, u64)> = BTreeMap::new();
+        for item in std::mem::take(&mut self.targets)
+            .into_values()
+            .flat_map(|target| target.items)
+        {
+            let order = item.claim.order;
+            let claim = open.entry(order).or_insert((item.claim, 0));
+            claim.1 += item.events;
         }
-        (events, finished)
+        self.bytes = 0;
+        let parts = open.into_values().filter_map(|(claim, left)| {
+            let mut part = claim.part.borrow_mut().take()?;
+            part.deliver_anywhere(part.len().saturating_sub(left));
+            Some(part)
+        });
+        parts.collect()
     }
 
     /// The jobs that wrote have been lost, with all they would have told.

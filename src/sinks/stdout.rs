@@ -46,9 +46,6 @@ const PAUSES: Pauses = Pauses {
     longest: Duration::from_millis(500),
 };
 
-/// Why events are dropped that could not be written before the daemon ended.
-const STOPPED: &str = "stopped";
-
 fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
     let encoder = Encoder::of(options)?;
     Ok(Box::new(Stdout {
@@ -102,8 +99,8 @@ impl Drop for Stdout {
     fn drop(&mut self) {
         if let Some(lane) = &self.lane {
             lane.timer.take();
-            let (_, parts) = lane.backlog.borrow_mut().drop_all(STOPPED);
-            settle(parts);
+            let left = lane.backlog.borrow_mut().take_back();
+            lane.inlet.give_back(left.into_iter());
         }
     }
 }
@@ -145,18 +142,9 @@ impl Lane {
     }
 
     fn encode(&self, part: &Part) -> Share {
-        let batch = part.batch();
         let mut output = self.output.borrow_mut();
-        match part.selection() {
-            None => self
-                .encoder
-                .encode(batch, &batch.events, Frame::Lines, &mut output),
-            Some(picked) => {
-                let events = picked.iter().map(|index| &batch.events[*index as usize]);
-                self.encoder
-                    .encode(batch, events, Frame::Lines, &mut output);
-            }
-        }
+        self.encoder
+            .encode(part.batch(), part.events(), Frame::Lines, &mut output);
         Share {
             name: Arc::clone(&self.name),
             slices: output.take(),

@@ -20,6 +20,7 @@ use marline::pipeline::memory::Memory;
 use marline::pipeline::options::Options as SourceOptions;
 use marline::pipeline::part::{Part, Stage};
 use marline::pipeline::port::Port;
+use marline::pipeline::queue::WhenFull;
 use marline::reactor::{Options, PollerKind, Reactor, Seams};
 use marline::sources;
 use marline::time::Scheduler;
@@ -97,8 +98,8 @@ impl World {
         let scheduler = Rc::new(handle) as Rc<dyn Scheduler>;
         let port = Port::new(
             "out",
-            64 << 20,
-            Box::new(MemoryQueue::default()),
+            WhenFull::Block,
+            Box::new(MemoryQueue::new(64 << 20)),
             Rc::clone(&scheduler),
         );
         let route = Route {

@@ -21,6 +21,7 @@ use marline::pipeline::memory::Memory;
 use marline::pipeline::options::Options as SinkOptions;
 use marline::pipeline::part::Stage;
 use marline::pipeline::port::Port;
+use marline::pipeline::queue::WhenFull;
 use marline::reactor::{Handle, Options, PollerKind, Reactor, Seams};
 use marline::sinks;
 use marline::telemetry::capture::Capture;
@@ -209,8 +210,8 @@ impl World {
 
 /// A sink's port and a pipeline that feeds it alone.
 fn lane(name: &str, scheduler: &Rc<dyn Scheduler>) -> (Rc<Port>, Rc<Pipeline>) {
-    let queue = Box::new(MemoryQueue::default());
-    let port = Port::new(name, 64 << 20, queue, Rc::clone(scheduler));
+    let queue = Box::new(MemoryQueue::new(64 << 20));
+    let port = Port::new(name, WhenFull::Block, queue, Rc::clone(scheduler));
     let route = Route {
         port: Rc::clone(&port),
         condition: None,

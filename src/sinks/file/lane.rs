@@ -17,8 +17,6 @@ use super::compress::Compressing;
 use super::job::{Done, Job};
 use super::state::{Notice, Outcome, State};
 
-/// Why events are dropped that could not be written before the daemon ended.
-const STOPPED: &str = "stopped";
 /// Between two records of events that no file can be made for.
 const BAD_PATH_PAUSE: Duration = Duration::from_secs(10);
 
@@ -90,11 +88,11 @@ impl Lane {
         deferred
     }
 
-    /// Gives up what is held: the daemon waits no longer.
+    /// Gives what is not written back to the port.
     pub fn abandon(&self) {
         self.timer.take();
-        let (_, parts) = self.state.borrow_mut().drop_all(STOPPED);
-        parts.into_iter().for_each(|part| part.delivered());
+        let left = self.state.borrow_mut().take_back();
+        self.inlet.give_back(left.into_iter());
     }
 
     /// Does whatever can be done now.
@@ -256,17 +254,7 @@ impl Lane {
         if self.stop.get() == Stop::Running || !is_quiet || !is_over {
             return;
         }
-        let (dropped, parts) = self.state.borrow_mut().drop_all(STOPPED);
-        if dropped > 0 {
-            tracing::error!(
-                component = self.component.as_str(),
-                event = "events_dropped",
-                dropped,
-                reason = STOPPED,
-                "dropped {dropped} events that could not be written"
-            );
-        }
-        parts.into_iter().for_each(|part| part.delivered());
+        self.abandon();
         if let Some(promise) = self.stopped.take() {
             promise.callback(());
         }

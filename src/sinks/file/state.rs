@@ -140,23 +140,17 @@ impl State {
         self.reopens = true;
     }
 
-    /// Gives up what is held. Answers how many events that were and the parts to settle.
-    pub fn drop_all(&mut self, reason: &'static str) -> (u64, Vec<Part>) {
+    /// Lets go of what is not written: the parts it came from.
+    pub fn take_back(&mut self) -> Vec<Part> {
         self.to_compress.clear();
-        self.backlog.drop_all(reason)
+        self.backlog.take_back()
     }
 
     /// Encodes a part for its files.
     pub fn admit(&mut self, mut part: Part) -> Outcome {
         let mut groups = Groups::default();
         let batch = part.batch();
-        match part.selection() {
-            None => self.group(batch, batch.events.iter(), &mut groups),
-            Some(picked) => {
-                let events = picked.iter().map(|index| &batch.events[*index as usize]);
-                self.group(batch, events, &mut groups);
-            }
-        }
+        self.group(batch, part.events(), &mut groups);
         let mut outcome = Outcome::default();
         if groups.too_long > 0 {
             part.drop_some(BAD_PATH, groups.too_long);

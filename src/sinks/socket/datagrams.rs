@@ -62,7 +62,7 @@ impl Sender {
         Sender(post)
     }
 
-    /// Closes the socket; what was not sent by now goes back as dropped.
+    /// Closes the socket; what was not sent by now goes back to the port.
     pub(super) fn stop(self) {
         let post = self.0;
         post.is_stopped.set(true);
@@ -71,7 +71,9 @@ impl Sender {
             socket.close();
         }
         if let Some(open) = post.under_way.borrow_mut().take() {
-            open.part.dropped("shutdown");
+            let Open { mut part, rest } = open;
+            part.deliver_all_but(rest.len() as u64);
+            post.inlet.give_back(std::iter::once(part));
         }
     }
 }

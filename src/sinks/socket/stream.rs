@@ -76,11 +76,11 @@ impl Sender {
         Sender { line, client }
     }
 
-    /// Closes the connection; what is not settled by now goes back as dropped.
+    /// Closes the connection; what is not settled by now goes back to the port.
     pub(super) fn stop(self) -> Deferred<()> {
         let Sender { line, client } = self;
         client.stop().add_both(move |_| {
-            line.give_up();
+            line.give_back();
             // Whoever drops the client drops its promise to say when it has stopped.
             drop(client);
         })
@@ -104,22 +104,16 @@ struct Line {
     /// Written, not acknowledged: in order, each with where it begins and ends.
     sent: RefCell<VecDeque<Sent>>,
     /// To be sent before anything new: left over from a lost connection.
-    again: RefCell<VecDeque<Left>>,
+    again: RefCell<VecDeque<Part>>,
     look: RefCell<Option<TimerGuard>>,
     look_delay: Cell<Duration>,
     outage: Outage,
 }
 
 struct Sent {
-    left: Left,
+    part: Part,
     begin: Mark,
     end: Mark,
-}
-
-/// A part of which the first events have arrived already.
-struct Left {
-    part: Part,
-    arrived: usize,
 }
 
 impl Line {
@@ -130,8 +124,8 @@ impl Line {
         };
         let mut wrote = false;
         while !connection.is_full() && connection.is_open() {
-            let Some(left) = self.next() else { break };
-            self.write(&connection, left);
+            let Some(part) = self.next() else { break };
+            self.write(&connection, part);
             wrote = true;
         }
         if wrote {
@@ -140,29 +134,28 @@ impl Line {
         self.settle();
     }
 
-    fn next(&self) -> Option<Left> {
-        let left = self.again.borrow_mut().pop_front();
-        left.or_else(|| self.inlet.next().map(|part| Left { part, arrived: 0 }))
+    fn next(&self) -> Option<Part> {
+        let again = self.again.borrow_mut().pop_front();
+        again.or_else(|| self.inlet.next())
     }
 
-    fn write(&self, connection: &Connection, left: Left) {
+    fn write(&self, connection: &Connection, part: Part) {
         let begin = self.written_to.get();
-        let pieces = self.encode(&left);
+        let pieces = self.encode(&part);
         match connection.write_vectored(pieces) {
             Ok(end) => {
                 self.written_to.set(end);
-                self.sent.borrow_mut().push_back(Sent { left, begin, end });
+                self.sent.borrow_mut().push_back(Sent { part, begin, end });
             }
-            Err(_) => self.again.borrow_mut().push_front(left),
+            Err(_) => self.again.borrow_mut().push_front(part),
         }
     }
 
-    fn encode(&self, left: &Left) -> Vec<Bytes> {
+    fn encode(&self, part: &Part) -> Vec<Bytes> {
         let mut output = self.output.borrow_mut();
-        let events = left.part.events().skip(left.arrived);
         self.how
             .encoder
-            .encode(left.part.batch(), events, self.how.frame, &mut output);
+            .encode(part.batch(), part.events(), self.how.frame, &mut output);
         output.take()
     }
 
@@ -176,7 +169,7 @@ impl Line {
         // A peer that takes bytes is looked at soon again, even while it has no whole part.
         let progress = self.acked_to.replace(acked) < acked;
         while let Some(sent) = self.pop_acked(acked) {
-            sent.left.part.delivered();
+            sent.part.delivered();
         }
         if self.sent.borrow().is_empty() {
             self.look.borrow_mut().take();
@@ -216,12 +209,12 @@ impl Line {
         let Some(connection) = connection else { return };
         let acked = connection.acked();
         while let Some(sent) = self.pop_acked(acked) {
-            sent.left.part.delivered();
+            sent.part.delivered();
         }
         let rest: Vec<Sent> = self.sent.borrow_mut().drain(..).collect();
         for mut sent in rest.into_iter().rev() {
             self.count_arrived(&mut sent, acked);
-            self.again.borrow_mut().push_front(sent.left);
+            self.again.borrow_mut().push_front(sent.part);
         }
     }
 
@@ -231,11 +224,11 @@ impl Line {
         let mut arrived_bytes = acked.0.saturating_sub(sent.begin.0);
         let mut output = self.output.borrow_mut();
         let mut whole = 0;
-        for event in sent.left.part.events().skip(sent.left.arrived) {
+        for event in sent.part.events() {
             let one = std::iter::once(event);
             self.how
                 .encoder
-                .encode(sent.left.part.batch(), one, self.how.frame, &mut output);
+                .encode(sent.part.batch(), one, self.how.frame, &mut output);
             let bytes: u64 = output.take().iter().map(|piece| piece.len() as u64).sum();
             if bytes > arrived_bytes {
                 break;
@@ -243,15 +236,14 @@ impl Line {
             arrived_bytes -= bytes;
             whole += 1;
         }
-        sent.left.arrived += whole;
-        sent.left.part.deliver_some(whole as u64);
+        sent.part.deliver_some(whole);
     }
 
-    fn give_up(&self) {
+    fn give_back(&self) {
         let sent: Vec<Sent> = self.sent.borrow_mut().drain(..).collect();
-        let again: Vec<Left> = self.again.borrow_mut().drain(..).collect();
-        let unsettled = sent.into_iter().map(|sent| sent.left).chain(again);
-        unsettled.for_each(|left| left.part.dropped("shutdown"));
+        let again: Vec<Part> = self.again.borrow_mut().drain(..).collect();
+        let sent = sent.into_iter().map(|sent| sent.part);
+        self.inlet.give_back(sent.chain(again));
     }
 }
 

@@ -3,166 +3,22 @@
 //! The pipeline runs on a scheduler that only queues: calls and timers run when the test says
 //! so, which makes every interleaving of sources and sinks a sequence of method calls.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use marline::buffer::memory::MemoryQueue;
-use marline::deferred::Deferred;
-use marline::event::{Batch, Event, Origin, Span};
-use marline::pipeline::condition::Condition;
-use marline::pipeline::graph::{LabelledStep, Pipeline, Route};
-use marline::pipeline::intake::{CONNECTION_WINDOW_BYTES, Engine, Intake};
-use marline::pipeline::memory::Memory;
-use marline::pipeline::part::{Delivered, Part, Stage};
-use marline::pipeline::port::Port;
+use marline::event::{Batch, Event, Span};
+use marline::pipeline::graph::LabelledStep;
+use marline::pipeline::intake::{CONNECTION_WINDOW_BYTES, Intake};
+use marline::pipeline::part::{Part, Stage};
 use marline::pipeline::step::{Step, StepReport};
 use marline::telemetry::capture::Capture;
-use marline::time::{Cancel, Duration, Instant, Scheduler, Timers, WallTime};
+use marline::time::{Duration, Scheduler};
 
-/// Queues calls; runs them when asked.
-#[derive(Default)]
-struct Later {
-    calls: RefCell<VecDeque<Box<dyn FnOnce()>>>,
-    timers: RefCell<Vec<Box<dyn FnOnce()>>>,
-    now: Cell<Instant>,
-}
+mod policies;
+mod world;
 
-struct Never;
-impl Cancel for Never {
-    fn cancel(self: Box<Self>) {}
-}
-
-impl Timers for Later {
-    fn call_after(&self, _: Duration, call: Box<dyn FnOnce()>) -> Box<dyn Cancel> {
-        self.timers.borrow_mut().push(call);
-        Box::new(Never)
-    }
-}
-
-impl Scheduler for Later {
-    fn now(&self) -> Instant {
-        self.now.get()
-    }
-    fn wall(&self) -> WallTime {
-        WallTime::default()
-    }
-    fn call_soon(&self, call: Box<dyn FnOnce()>) {
-        self.calls.borrow_mut().push_back(call);
-    }
-}
-
-impl Later {
-    fn run(&self) {
-        for _ in 0..10_000 {
-            let next = self.calls.borrow_mut().pop_front();
-            let Some(call) = next else { return };
-            call();
-        }
-        panic!("the queue of calls never ran dry");
-    }
-
-    fn fire_timers(&self) {
-        let due = std::mem::take(&mut *self.timers.borrow_mut());
-        due.into_iter().for_each(|call| call());
-        self.run();
-    }
-}
-
-struct World {
-    later: Rc<Later>,
-    engine: Rc<Engine>,
-    pipeline: Rc<Pipeline>,
-    ports: Vec<Rc<Port>>,
-    memory: Memory,
-}
-
-/// One pipeline into sinks given as (capacity, required, condition).
-fn world(sinks: &[(usize, bool, Option<&str>)]) -> World {
-    world_with(sinks, Vec::new())
-}
-
-fn world_with(sinks: &[(usize, bool, Option<&str>)], steps: Vec<LabelledStep>) -> World {
-    let later = Rc::new(Later::default());
-    let port = |index: usize, capacity: usize| {
-        let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
-        let queue = Box::new(MemoryQueue::default());
-        Port::new(&format!("sink{index}"), capacity, queue, scheduler)
-    };
-    let ports: Vec<_> = sinks
-        .iter()
-        .enumerate()
-        .map(|(i, sink)| port(i, sink.0))
-        .collect();
-    let route = |(port, sink): (&Rc<Port>, &(usize, bool, Option<&str>))| Route {
-        port: Rc::clone(port),
-        condition: sink.2.map(|text| Condition::compile(text).unwrap()),
-        required: sink.1,
-    };
-    let routes = ports.iter().zip(sinks).map(route).collect();
-    let pipeline = Pipeline::new("main", steps, routes, None);
-    let memory = Memory::new(64 << 20);
-    let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
-    let engine = Engine::new(memory.clone(), scheduler, ports.clone());
-    World {
-        later,
-        engine,
-        pipeline,
-        ports,
-        memory,
-    }
-}
-
-impl World {
-    fn intake(&self, stage: Stage) -> Intake {
-        self.engine
-            .outlet("in", stage, vec![Rc::clone(&self.pipeline)])
-            .intake()
-    }
-
-    fn balanced(&self) {
-        assert!(
-            self.pipeline.ledger().balances(),
-            "{:?}",
-            self.pipeline.ledger()
-        );
-        for port in &self.ports {
-            assert!(
-                port.ledger().balances(),
-                "{}: {:?}",
-                port.name(),
-                port.ledger()
-            );
-        }
-    }
-
-    fn take(&self, sink: usize) -> Option<Part> {
-        self.ports[sink].inlet().next()
-    }
-}
-
-/// A batch of `events` lines of `length` bytes.
-fn batch(events: usize, length: usize) -> Batch {
-    let origin = Arc::new(Origin {
-        source: "in".into(),
-        peer: "".into(),
-    });
-    let line = |index: usize| Event::Raw(Span::new(index * length, (index + 1) * length));
-    let bytes = Bytes::from(vec![b'x'; events * length]);
-    let mut batch = Batch::new(origin, WallTime::default(), bytes);
-    batch.events = (0..events).map(line).collect();
-    batch
-}
-
-/// Watches a delivery: 0 open, 1 delivered, 2 failed.
-fn watch(delivery: Deferred<Delivered>) -> Rc<Cell<u8>> {
-    let state = Rc::new(Cell::new(0));
-    let seen = Rc::clone(&state);
-    drop(delivery.add_both(move |result| seen.set(if result.is_ok() { 1 } else { 2 })));
-    state
-}
+use world::*;
 
 #[test]
 fn delivered_fires_when_the_last_required_sink_has_it() {
@@ -409,7 +265,7 @@ fn what_a_sink_gets_of_a_chunk_keeps_no_more_than_it_is() {
     mixed.bytes = Bytes::from(chunk);
     let whole = mixed.weight_bytes();
     let state = watch(world.intake(Stage::Delivered).deliver(mixed));
-    assert_eq!(world.ports[0].held_bytes(), whole);
+    assert_eq!(world.ports[0].held_bytes(), whole as u64);
     assert!(world.ports[1].held_bytes() < 1100);
     let (first, second) = (world.take(0).unwrap(), world.take(1).unwrap());
     assert_eq!(second.batch().pinned_bytes(), 1000);
@@ -421,7 +277,7 @@ fn what_a_sink_gets_of_a_chunk_keeps_no_more_than_it_is() {
     second.delivered();
     assert_eq!(state.get(), 1);
     let ports = world.ports.iter();
-    assert_eq!(ports.map(|port| port.held_bytes()).sum::<usize>(), 0);
+    assert_eq!(ports.map(|port| port.held_bytes()).sum::<u64>(), 0);
     assert_eq!(world.memory.used_bytes(), 0);
 }
 

@@ -1,0 +1,84 @@
+//! Dead letters: events that nobody could do what was asked with, kept for a person to look at.
+//!
+//! A letter says why (`reason`), where the event came from (`source`), who could not take it
+//! (`step` or `sink`), and holds its original bytes (`original`), from which it can be sent
+//! again. Letters go to the sink that the pipeline's `errors_to` names. What that sink refuses
+//! in its turn is dropped: letters have no letters.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::event::{Batch, Event, Field, Fields, Key, Slot};
+
+use super::part::Picked;
+use super::port::Port;
+
+/// The pipeline that events came through, as their sink needs to know it.
+pub struct Via {
+    name: Rc<str>,
+    errors_to: Option<Rc<Port>>,
+}
+
+impl Via {
+    /// The pipeline `name`, whose dead letters go to `errors_to`.
+    pub fn new(name: &str, errors_to: Option<Rc<Port>>) -> Rc<Via> {
+        Rc::new(Via {
+            name: name.into(),
+            errors_to,
+        })
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The sink for its dead letters.
+    pub fn errors_to(&self) -> Option<&Rc<Port>> {
+        self.errors_to.as_ref()
+    }
+}
+
+/// Events that the step called `step` could not work on, each with its reason.
+pub(super) fn of_step(batch: &Batch, failed: Vec<(Event, String)>, step: &str) -> Batch {
+    let by = (Key::Static("step"), step.into());
+    let letters = failed
+        .iter()
+        .map(|(event, reason)| letter(batch, event, reason, &by));
+    envelope(batch, letters.collect())
+}
+
+/// Events that the sink called `sink` refused for `reason`.
+pub(super) fn of_sink(refused: &Picked, sink: &str, reason: &str) -> Batch {
+    let by = (Key::Static("sink"), sink.into());
+    let batch = refused.batch();
+    let letters = refused
+        .events()
+        .map(|event| letter(batch, event, reason, &by));
+    envelope(batch, letters.collect())
+}
+
+fn envelope(batch: &Batch, letters: Vec<Event>) -> Batch {
+    let origin = Arc::clone(&batch.origin);
+    let mut envelope = Batch::new(origin, batch.received, batch.bytes.clone());
+    envelope.events = letters;
+    envelope
+}
+
+fn letter(batch: &Batch, event: &Event, reason: &str, by: &(Key, Arc<str>)) -> Event {
+    let text = |text: &str| Slot::text(Bytes::copy_from_slice(text.as_bytes()));
+    let field = |key, slot| Field { key, slot };
+    let list = vec![
+        field(Key::Static("reason"), text(reason)),
+        field(Key::Static("source"), text(&batch.origin.source)),
+        field(by.0.clone(), text(&by.1)),
+        field(Key::Static("original"), Slot::Text(event.raw())),
+    ];
+    Event::Fields(Box::new(Fields {
+        raw: event.raw(),
+        list,
+        parsed: true,
+    }))
+}

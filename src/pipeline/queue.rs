@@ -1,0 +1,92 @@
+//! What a port keeps its parts in between admission and the sink: memory, or a disk.
+//!
+//! A [`Queue`] keeps parts in order and the books of its room. It decides which parts may go to
+//! the sink (a disk queue lets none go that is not durable), and it is told when nobody needs
+//! the bytes of a part any more. It calls nobody but its port, whose calls are queued for the
+//! turn.
+
+use std::rc::Rc;
+
+use crate::deferred::Deferred;
+
+use super::part::{Part, Record};
+use super::port::Port;
+
+/// What happens when a buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The sources wait.
+    #[default]
+    Block,
+    /// What comes in is dropped and counted; a source that answers refuses it instead.
+    DropNewest,
+    /// What is oldest is dropped and counted, also where it was acknowledged.
+    DropOldest,
+}
+
+/// Keeps parts in order between admission and the sink.
+pub trait Queue {
+    /// The port that owns this queue; called once, before anything else.
+    fn attach(&self, _port: &Rc<Port>) {}
+
+    /// Whether parts of `bytes` more may come in. An empty queue takes one part of any size:
+    /// what is larger than the whole buffer must not wait for ever.
+    fn fits(&self, bytes: usize) -> bool;
+
+    /// Takes a part that [`Queue::fits`], or that must come in all the same.
+    fn push(&self, part: Part);
+
+    /// The oldest part that the sink may have.
+    fn pop(&self) -> Option<Part>;
+
+    /// Takes back a part that was popped, to be popped next.
+    fn take_back(&self, part: Part);
+
+    /// Nobody needs the bytes of a popped part any more.
+    fn release(&self, released: Released);
+
+    /// Gives up the oldest parts that the sink does not have, as dropped for [`EVICTED`], so
+    /// that `bytes` fit. Says whether they do; if not, the port has room later.
+    fn make_room(&self, bytes: usize) -> bool;
+
+    /// Bytes that count against the buffer's size now.
+    fn held_bytes(&self) -> u64;
+
+    /// The buffer's size in bytes.
+    fn capacity_bytes(&self) -> u64;
+
+    /// Events in it, or with the sink, that the end of the process would lose.
+    fn volatile_events(&self, port: &Port) -> u64;
+
+    /// Gives up what the end of the process would lose, as dropped for `reason`.
+    fn abandon(&self, port: &Rc<Port>, reason: &'static str);
+
+    /// Whether parts come to the stage *durable* here.
+    fn is_disk(&self) -> bool {
+        false
+    }
+
+    /// Why nothing can be made durable now.
+    fn failure(&self) -> Option<Rc<str>> {
+        None
+    }
+
+    /// Puts everything in order for the next start; fires when that is done.
+    fn close(&self) -> Deferred<()> {
+        Deferred::ready(())
+    }
+}
+
+/// What a part leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Released {
+    /// Its bytes, as weighed at admission.
+    pub bytes: usize,
+    /// Where it is on disk.
+    pub record: Option<Record>,
+}
+
+/// The reason under which [`WhenFull::DropOldest`] counts.
+pub const EVICTED: &str = "evicted";
+/// The reason under which what found no room is counted.
+pub const BUFFER_FULL: &str = "buffer_full";

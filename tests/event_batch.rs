@@ -21,7 +21,7 @@ fn a_batch_is_sendable_and_a_raw_event_small() {
 }
 
 /// A batch as steps leave it: raw, parsed, set and split events in any mixture.
-fn mixed(random: &mut Random) -> Batch {
+pub fn mixed(random: &mut Random) -> Batch {
     let texts: Vec<_> = (0..random.below(12))
         .map(|_| match random.below(3) {
             0 => random.bytes(40),

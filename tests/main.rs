@@ -8,6 +8,7 @@ mod config_golden;
 mod daemon;
 mod deferred;
 mod event_batch;
+mod event_codec;
 mod event_json;
 mod event_random;
 mod event_vrl;

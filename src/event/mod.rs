@@ -11,6 +11,7 @@
 //! reactor whole.
 
 mod access;
+pub mod codec;
 mod fields;
 pub mod json;
 pub mod logfmt;
@@ -212,7 +213,7 @@ impl Batch {
         if !is_below(lengths, parts, self.bytes.len()) {
             return false;
         }
-        let runs = self.runs();
+        let runs = runs(self.events.iter(), &self.bytes);
         if !is_below(runs.iter().map(Run::len), parts, self.bytes.len()) {
             return false;
         }
@@ -253,26 +254,6 @@ impl Batch {
         self.events = Vec::new();
         self.bytes = Bytes::new();
     }
-
-    /// The live ranges in order of the events, neighbours joined over their newline.
-    fn runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for event in &self.events {
-            let reach = event.reach();
-            match runs.last_mut() {
-                Some(run) if run.continues(reach, &self.bytes) => {
-                    run.end = run.end.max(reach.end);
-                    run.events += 1;
-                }
-                _ => runs.push(Run {
-                    start: reach.start,
-                    end: reach.end,
-                    events: 1,
-                }),
-            }
-        }
-        runs
-    }
 }
 
 impl Event {
@@ -303,6 +284,26 @@ fn is_below(lengths: impl Iterator<Item = usize>, parts: usize, whole: usize) ->
         }
     }
     whole > 0
+}
+
+/// The live ranges in order of the events, neighbours joined over their newline.
+fn runs<'a>(events: impl Iterator<Item = &'a Event>, bytes: &[u8]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for event in events {
+        let reach = event.reach();
+        match runs.last_mut() {
+            Some(run) if run.continues(reach, bytes) => {
+                run.end = run.end.max(reach.end);
+                run.events += 1;
+            }
+            _ => runs.push(Run {
+                start: reach.start,
+                end: reach.end,
+                events: 1,
+            }),
+        }
+    }
+    runs
 }
 
 /// A live range and how many consecutive events lie in it.
@@ -338,8 +339,14 @@ struct Move {
 
 impl Move {
     fn apply(self, span: &mut Span) {
-        span.start = span.start - self.from + self.to;
-        span.end = span.end - self.from + self.to;
+        *span = self.shift(*span);
+    }
+
+    fn shift(self, span: Span) -> Span {
+        Span {
+            start: span.start - self.from + self.to,
+            end: span.end - self.from + self.to,
+        }
     }
 }
 

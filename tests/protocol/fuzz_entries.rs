@@ -3,6 +3,10 @@
 //! The seeded mutator of the test suite and the coverage-guided targets of `fuzz/` both call
 //! these. A function returns or panics; nothing is kept from one call to the next.
 
+use bytes::Bytes;
+use marline::event::Batch;
+use marline::event::codec::{self, NameCache};
+use marline::pipeline::encode::{Encoder, Frame, Output};
 use marline::protocol::json::{self, Kind};
 use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt};
 
@@ -235,5 +239,27 @@ pub fn clf(text: &[u8]) {
     }
     if parsed.is_ok() {
         assert!(fields.len() <= 13 && fields.iter().any(|field| field.name == "timestamp"));
+    }
+}
+
+/// What is read of a payload can be used in every way, and written it reads the same.
+pub fn payload(data: &[u8]) {
+    let Ok(read) = codec::decode(Bytes::copy_from_slice(data), &mut NameCache::new()) else {
+        return;
+    };
+    let mut written = Vec::new();
+    codec::encode(&read.batch, None, &read.pipeline, &mut written);
+    let written = Bytes::from(written);
+    let again = codec::decode(written.clone(), &mut NameCache::new()).unwrap();
+    let mut twice = Vec::new();
+    codec::encode(&again.batch, None, &again.pipeline, &mut twice);
+    assert_eq!(twice, written);
+    for encoder in [Encoder::Raw, Encoder::Json, Encoder::Logfmt] {
+        let output = |batch: &Batch| {
+            let mut out = Output::new();
+            encoder.encode(batch, &batch.events, Frame::Netstring, &mut out);
+            out.take().concat()
+        };
+        assert_eq!(output(&again.batch), output(&read.batch), "{encoder:?}");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use marline::protocol::Framing;
 
+use super::super::event_codec;
 use super::harness::Random;
 use super::{clf, fuzz_entries, invariance, json, logfmt};
 
@@ -215,4 +216,11 @@ fn logfmt() {
 #[test]
 fn clf() {
     fuzz("clf", &bytes_of(clf::CORPUS), fuzz_entries::clf);
+}
+
+#[test]
+fn payload() {
+    let corpus = event_codec::corpus();
+    let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
+    fuzz("payload", &corpus, fuzz_entries::payload);
 }

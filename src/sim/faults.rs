@@ -48,13 +48,33 @@ pub enum Fault {
     DiskFull,
     /// The disk fails at something (EIO).
     DiskFailed,
-    /// The disk cannot make something durable.
+    /// The disk cannot make something durable, and never does, whatever later syncs say.
     SyncFailed,
+    /// From now on the disk cannot make anything durable.
+    SyncBroken,
+    /// The disk fails at a read (EIO).
+    ReadFailed,
+    /// What a failed sync has not written is gone from the cache, too.
+    CacheDropped,
+    /// The process is killed.
+    ProcessKilled,
+    /// The machine loses its power.
+    PowerCut,
+    /// A sector that was not synced is what it was.
+    SectorLost,
+    /// A sector that was not synced is damaged.
+    SectorTorn,
+    /// A file that was not synced has its former length, or one on the way to the new.
+    LengthUndone,
+    /// What was made, renamed or removed, and not synced, is not.
+    NameUndone,
+    /// A bit has turned.
+    BitFlipped,
 }
 
 impl Fault {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 29] = [
         Fault::PartialRead,
         Fault::PartialWrite,
         Fault::WriteBlocked,
@@ -74,9 +94,26 @@ impl Fault {
         Fault::DiskFull,
         Fault::DiskFailed,
         Fault::SyncFailed,
+        Fault::SyncBroken,
+        Fault::ReadFailed,
+        Fault::CacheDropped,
+        Fault::ProcessKilled,
+        Fault::PowerCut,
+        Fault::SectorLost,
+        Fault::SectorTorn,
+        Fault::LengthUndone,
+        Fault::NameUndone,
+        Fault::BitFlipped,
     ];
 
-    /// The most that a seeded plan gives it, per mille of the places where it may happen.
+    /// Whether it is seen only where the process lives more than once: who lives on writes anew
+    /// what a sync has failed for.
+    pub const fn needs_lives(self) -> bool {
+        self as usize >= Fault::CacheDropped as usize
+    }
+
+    /// The most that a seeded plan gives it, per mille of the places where it may happen; 0 for
+    /// what others bring about.
     const fn per_mille_max(self) -> u16 {
         match self {
             Fault::PartialRead | Fault::PartialWrite | Fault::PartialAppend => 600,
@@ -84,9 +121,12 @@ impl Fault {
             Fault::LookupFailed | Fault::JobDelayed | Fault::DatagramLost => 300,
             Fault::WriteBlocked | Fault::Latency => 100,
             Fault::ConnectUnanswered | Fault::AcceptAborted | Fault::AcceptRefused => 100,
-            Fault::DiskFailed | Fault::SyncFailed => 100,
+            Fault::DiskFailed | Fault::SyncFailed | Fault::ReadFailed => 100,
             Fault::FalseReady | Fault::DiskFull => 50,
-            Fault::Stall | Fault::Reset => 20,
+            Fault::Stall | Fault::Reset | Fault::SyncBroken => 20,
+            Fault::CacheDropped | Fault::ProcessKilled | Fault::PowerCut => 0,
+            Fault::SectorLost | Fault::SectorTorn => 0,
+            Fault::LengthUndone | Fault::NameUndone | Fault::BitFlipped => 0,
         }
     }
 }
@@ -104,7 +144,7 @@ impl FaultPlan {
     /// About half of the faults, each as likely as the draw says.
     pub fn seeded(random: &mut Random) -> Self {
         let mut plan = FaultPlan::quiet();
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.into_iter().filter(|it| it.per_mille_max() > 0) {
             if random.chance(500) {
                 let most = usize::from(fault.per_mille_max());
                 plan = plan.with(fault, random.between(1, most) as u16);

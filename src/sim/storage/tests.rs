@@ -4,8 +4,16 @@
 //! numbers; the faults are made certain, one at a time.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::disk::FULL_ATTEMPTS_MAX;
 use super::*;
+use crate::buffer::storage::{Directory, File, Open, Refusal};
 use crate::buffer::storage_sys::SystemStorage;
+use crate::sim::faults::Fault;
 
 const APPEND: Open = Open::Append(0o640);
 
@@ -109,7 +117,7 @@ fn naming(root: &dyn Directory) -> Vec<String> {
 fn it_answers_as_the_real_file_system_does() {
     let guard = tempfile::tempdir().unwrap();
     let simulated = SimStorage::new(Random::new(1));
-    simulated.lock().make_directories("/root").unwrap();
+    simulated.lock().names.make_directories("/root").unwrap();
     let real = script(&SystemStorage, guard.path());
     assert_eq!(script(&simulated, Path::new("/root")), real);
 }

@@ -34,7 +34,7 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("steps", &["pipeline", "event", "protocol", "telemetry"]),
     (
         "buffer",
-        &["reactor::worker", "event", "pipeline", "telemetry"],
+        &["reactor::worker", "event", "pipeline", "telemetry", "time"],
     ),
     ("sources", COMPONENTS),
     ("sinks", COMPONENTS),

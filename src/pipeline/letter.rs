@@ -5,6 +5,8 @@
 //! again. Letters go to the sink that the pipeline's `errors_to` names. What that sink refuses
 //! in its turn is dropped: letters have no letters.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,6 +40,24 @@ impl Via {
     /// The sink for its dead letters.
     pub fn errors_to(&self) -> Option<&Rc<Port>> {
         self.errors_to.as_ref()
+    }
+}
+
+/// All pipelines by name, for who reads events back from a disk.
+#[derive(Clone, Default)]
+pub struct Vias(Rc<RefCell<HashMap<Rc<str>, Rc<Via>>>>);
+
+impl Vias {
+    /// These are the pipelines from now on.
+    pub fn set<'a>(&self, vias: impl Iterator<Item = &'a Rc<Via>>) {
+        let named = vias.map(|via| (Rc::clone(&via.name), Rc::clone(via)));
+        *self.0.borrow_mut() = named.collect();
+    }
+
+    /// The pipeline `name`. One that is no more has no dead letters.
+    pub fn of(&self, name: &str) -> Rc<Via> {
+        let known = self.0.borrow().get(name).cloned();
+        known.unwrap_or_else(|| Via::new(name, None))
     }
 }
 

@@ -458,12 +458,10 @@ impl Part {
         self.dropped(reason);
     }
 
-    /// It is on disk: a claim that waits for no more is released.
-    pub fn made_durable(&mut self) {
-        let waits_for_this = |claim: &mut Claim| claim.stage == Stage::Durable;
-        if let Some(claim) = self.claim.take_if(waits_for_this) {
-            claim.release(None);
-        }
+    /// The claim, if it waits for no more than that the part is durable, for the caller to
+    /// release.
+    pub fn take_durable_claim(&mut self) -> Option<Claim> {
+        self.claim.take_if(|claim| claim.stage == Stage::Durable)
     }
 
     /// Says what is on disk now: its queue has written it there.
@@ -482,11 +480,6 @@ impl Part {
             hold.released = None;
         }
         self.hold = None;
-        self.claim.take()
-    }
-
-    /// Takes the claim away, to be released by the caller.
-    pub fn take_claim(&mut self) -> Option<Claim> {
         self.claim.take()
     }
 

@@ -34,7 +34,14 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("steps", &["pipeline", "event", "protocol", "telemetry"]),
     (
         "buffer",
-        &["reactor::worker", "event", "pipeline", "telemetry", "time"],
+        &[
+            "reactor::worker",
+            "event",
+            "pipeline",
+            "deferred",
+            "telemetry",
+            "time",
+        ],
     ),
     ("sources", COMPONENTS),
     ("sinks", COMPONENTS),

@@ -8,8 +8,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::time::Scheduler;
+use crate::time::{Duration, Scheduler};
 
+use super::health::{Health, LastError, Trouble};
 use super::ledger::SinkLedger;
 use super::part::Part;
 
@@ -35,7 +36,7 @@ pub struct Port {
     ready_queued: Cell<bool>,
     room: Callback,
     room_wanted: Cell<bool>,
-    trouble: RefCell<Option<Rc<str>>>,
+    health: Health,
 }
 
 impl Port {
@@ -57,7 +58,7 @@ impl Port {
             ready_queued: Cell::new(false),
             room: RefCell::new(None),
             room_wanted: Cell::new(false),
-            trouble: RefCell::new(None),
+            health: Health::default(),
         })
     }
 
@@ -76,9 +77,19 @@ impl Port {
         self.held_bytes.get()
     }
 
+    /// Bytes of parts that it holds at most.
+    pub fn capacity_bytes(&self) -> usize {
+        self.capacity_bytes
+    }
+
     /// What keeps the sink from delivering, if anything.
-    pub fn trouble(&self) -> Option<Rc<str>> {
-        self.trouble.borrow().clone()
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.health.trouble()
+    }
+
+    /// What went wrong last, whether it is mended or not.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.health.last_error()
     }
 
     /// The sink's end.
@@ -191,8 +202,18 @@ impl Inlet {
     }
 
     /// What keeps the sink from delivering, for the operator; `None` when it delivers.
+    /// Each call with a text counts as one attempt that has failed.
     pub fn set_trouble(&self, trouble: Option<&str>) {
-        *self.0.trouble.borrow_mut() = trouble.map(Into::into);
+        let (health, scheduler) = (&self.0.health, &self.0.scheduler);
+        match trouble {
+            Some(why) => health.failed(why, scheduler.now(), scheduler.wall()),
+            None => health.recovered(),
+        }
+    }
+
+    /// After [`Inlet::set_trouble`]: the next attempt is made `delay` from now.
+    pub fn tries_again_in(&self, delay: Duration) {
+        self.0.health.tries_again(self.0.scheduler.now() + delay);
     }
 
     /// The books, for records.

@@ -12,12 +12,13 @@ use bytes::Bytes;
 
 use crate::deferred::Failure;
 use crate::event::{Batch, Event, Origin, Span};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
 use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
 use crate::telemetry::events::SourceCounts;
 use crate::time::WallTime;
-use crate::transport::{CloseReason, Connection};
+use crate::transport::{CloseReason, Connection, Limits};
 
 /// What a source counts beside the events in its pipelines' ledgers.
 #[derive(Debug, Default)]
@@ -78,6 +79,24 @@ impl InputShared {
             failed_batches: counts.failed_batches.get(),
         };
         record.log();
+    }
+
+    /// The counts so far, for `marline status`.
+    pub fn facts(&self) -> Facts {
+        let counts = &self.counts;
+        let named = [
+            ("bytes", &counts.bytes),
+            ("empty_frames", &counts.empty_frames),
+            ("truncated", &counts.truncated),
+            ("skipped_bytes", &counts.skipped_bytes),
+            ("incomplete", &counts.incomplete),
+            ("framing_errors", &counts.framing_errors),
+            ("failed_batches", &counts.failed_batches),
+        ];
+        Facts {
+            counts: named.map(|(name, count)| (name, count.get())).to_vec(),
+            ..Facts::default()
+        }
     }
 
     /// The source's way into its pipelines.
@@ -256,6 +275,14 @@ impl FramedInput {
         batch.lines = run.lines;
         batch
     }
+}
+
+/// Adds what the limits of a source have counted to what it says of itself.
+pub fn add_connections(facts: &mut Facts, limits: &Limits) {
+    let counts = limits.counts();
+    facts.connections = Some(limits.open_count() as u64);
+    facts.counts.push(("accepted", counts.admitted));
+    facts.refused = counts.refused().to_vec();
 }
 
 /// The field that says what is wrong with a frame, and its reason.

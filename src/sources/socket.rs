@@ -15,6 +15,7 @@ use crate::deferred::{Deferred, Failure, Promise, join_all};
 use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
@@ -28,7 +29,7 @@ use crate::transport::{
 };
 
 use super::datagrams::DatagramInput;
-use super::framed::{FramedInput, InputShared};
+use super::framed::{FramedInput, InputShared, add_connections};
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -146,6 +147,28 @@ impl Source for SocketSource {
         }
     }
 
+    fn facts(&self) -> Facts {
+        let Some(running) = &self.running else {
+            return Facts::default();
+        };
+        let mut facts = running.facts();
+        if !running.listeners.is_empty() {
+            add_connections(&mut facts, &self.limits);
+        }
+        facts
+    }
+
+    fn peers(&self, most: usize) -> Vec<String> {
+        let Some(running) = &self.running else {
+            return Vec::new();
+        };
+        let open = running.shared.connections.borrow();
+        let peers = open
+            .values()
+            .map(|connection| connection.peer().to_string());
+        peers.take(most).collect()
+    }
+
     fn close(&mut self) {
         if let Some(running) = &self.running {
             running.close_sockets();
@@ -209,7 +232,24 @@ fn hint(local: &Endpoint, transport: &str) -> Option<String> {
     ))
 }
 
+/// Where a socket is bound, as an address, by the scheme of its family.
+fn place(local: &Endpoint, ip: &str, unix: &str) -> String {
+    let scheme = if local.is_ip() { ip } else { unix };
+    format!("{scheme}://{local}")
+}
+
 impl Running {
+    fn facts(&self) -> Facts {
+        let mut facts = self.shared.input.facts();
+        let listeners = self.listeners.iter().map(Listener::local_address);
+        let datagrams = self.datagrams.iter().map(DatagramSocket::local_address);
+        facts.places = listeners
+            .map(|at| place(at, "tcp", "unix"))
+            .chain(datagrams.map(|at| place(at, "udp", "unixgram")))
+            .collect();
+        facts
+    }
+
     fn close_sockets(&self) {
         self.listeners
             .iter()
@@ -279,10 +319,7 @@ impl Accept for Door {
     }
 
     fn refused(&self, peer: &Peer, why: Refusal) -> Option<Box<dyn Protocol>> {
-        let reason = match why {
-            Refusal::Total(_) => "max_connections",
-            Refusal::PerPeer(_) => "max_connections_per_peer",
-        };
+        let reason = why.option();
         let component = &self.0.component;
         ConnectionRefused {
             component,

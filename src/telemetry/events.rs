@@ -307,6 +307,8 @@ pub struct SourceBlocked<'a> {
     pub why: &'a dyn DisplayDebug,
     /// Bytes held for it.
     pub held_bytes: u64,
+    /// Events held for it.
+    pub held_events: u64,
     /// How long it has been waiting.
     pub blocked: Duration,
 }
@@ -319,11 +321,14 @@ impl SourceBlocked<'_> {
             sink,
             why,
             held_bytes,
+            held_events,
             blocked,
         } = self;
         let seconds = blocked.as_secs();
-        tracing::warn!(component, event = "source_blocked", sink, why = %why, held_bytes, seconds,
-            "blocked for {seconds} s by sink.{sink}: {why}");
+        tracing::warn!(component, event = "source_blocked", sink, why = %why, held_bytes,
+            held_events, seconds,
+            "blocked for {seconds} s by sink.{sink}, which holds {held_events} events \
+             ({held_bytes} bytes): {why}");
     }
 }
 

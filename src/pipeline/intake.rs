@@ -292,6 +292,8 @@ impl Engine {
 pub struct Flow {
     /// The source's name in the configuration.
     pub name: Rc<str>,
+    /// The stage at which it acknowledges.
+    pub stage: Stage,
     /// Events handed over since the start.
     pub received_events: u64,
     /// Bytes handed over and not settled yet.
@@ -308,6 +310,7 @@ impl SourceState {
     fn flow(&self) -> Flow {
         Flow {
             name: Rc::clone(&self.name),
+            stage: self.stage,
             received_events: self.received_events.get(),
             outstanding_bytes: self.outstanding_bytes.get() as u64,
             waiting_batches: self.waiting.borrow().len() as u64,

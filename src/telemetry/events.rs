@@ -5,12 +5,14 @@
 //! once per connection or retry is debug. Texts from peers are cut and escaped by whoever
 //! writes the record, not here.
 
+mod operator;
 mod sources;
 
 use std::fmt::{self, Display};
 
 use crate::time::Duration;
 
+pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
 pub use sources::{
     FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
     PollSkipped, SourceCounts,

@@ -152,7 +152,7 @@ impl BlockedWatch {
 
     fn why(&self, port: &Port) -> String {
         if let Some(trouble) = port.trouble() {
-            return trouble.why.to_string();
+            return trouble.to_string();
         }
         let (held, capacity) = (port.held_bytes(), port.capacity_bytes());
         if self.memory.is_full() && held < capacity {

@@ -2,11 +2,13 @@
 //!
 //! The sink tells, through its inlet; the watch over blocked sources and `marline status` read.
 //! Up means that nothing is known to be wrong: a sink that has had nothing to do may learn
-//! better. The last error stays known after the sink has recovered.
+//! better. The last error stays known after the sink has recovered. Texts are cut at the length
+//! of a log line's, for a peer may have had a hand in them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use crate::telemetry::record::TEXT_BYTES_MAX;
 use crate::time::{Instant, WallTime};
 
 /// What a sink has told of itself.
@@ -42,7 +44,7 @@ pub struct LastError {
 impl Health {
     /// An attempt has failed.
     pub(super) fn failed(&self, why: &str, now: Instant, at: WallTime) {
-        let why: Rc<str> = why.into();
+        let why: Rc<str> = why[..why.floor_char_boundary(TEXT_BYTES_MAX)].into();
         *self.last_error.borrow_mut() = Some(LastError {
             why: Rc::clone(&why),
             at,

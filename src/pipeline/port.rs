@@ -83,7 +83,12 @@ impl Port {
     }
 
     /// What keeps the sink from delivering, if anything.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn trouble(&self) -> Option<Rc<str>> {
+        self.health.trouble().map(|trouble| trouble.why)
+    }
+
+    /// The same, with since when and how it goes on.
+    pub fn trouble_details(&self) -> Option<Trouble> {
         self.health.trouble()
     }
 

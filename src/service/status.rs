@@ -149,17 +149,17 @@ impl Status {
             return Value::Object(shown);
         };
         let books = port.ledger();
-        let trouble = port.trouble();
+        let trouble = port.trouble_details();
         let state = match &trouble {
             Some(_) => "failing",
             None => "up",
         };
         shown.insert("state".into(), state.into());
         shown.insert("trouble".into(), self.trouble(trouble));
-        if let Some(error) = port.last_error() {
-            let error = json!({ "time": error.at.to_string(), "text": &*error.why });
-            shown.insert("last_error".into(), error);
-        }
+        let last = port
+            .last_error()
+            .map(|error| json!({ "time": error.at.to_string(), "text": &*error.why }));
+        shown.insert("last_error".into(), last.into());
         let ledger = json!({
             "accepted": books.accepted.get(),
             "recovered": books.recovered.get(),

@@ -69,10 +69,7 @@ fn sources(sources: &[Value], out: &mut String) {
             refused.map_or("-".into(), |refused| refused.to_string()),
             lost(source),
             bytes(source["outstanding_bytes"].as_u64().unwrap_or(0)),
-            match source["blocked"].is_object() {
-                true => "blocked".into(),
-                false => "reading".into(),
-            },
+            state_of_source(source).to_owned(),
         ];
         Row {
             cells,
@@ -80,6 +77,17 @@ fn sources(sources: &[Value], out: &mut String) {
         }
     });
     write_table(&titles, &rows.collect::<Vec<_>>(), out);
+}
+
+/// A source whose batches wait may still have room for more of them.
+fn state_of_source(source: &Value) -> &'static str {
+    if source["blocked"].is_object() {
+        return "blocked";
+    }
+    match source["waiting_batches"].as_u64() {
+        Some(0) | None => "reading",
+        Some(_) => "waiting",
+    }
 }
 
 fn source_notes(source: &Value) -> Vec<String> {

@@ -41,7 +41,7 @@ use crate::transport::{
 };
 
 use super::bodies;
-use super::framed::add_connections;
+use super::losses::Losses;
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -196,7 +196,9 @@ impl Source for HttpSource {
             counts: running.receiver.counts.named(),
             ..Facts::default()
         };
-        add_connections(&mut facts, &self.connections);
+        let losses = Losses::default();
+        losses.limited_by(&self.connections);
+        losses.add_to(&mut facts);
         facts
     }
 

@@ -15,7 +15,7 @@ use crate::time::Duration;
 pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
 pub use sources::{
     FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
-    PollSkipped, SourceCounts,
+    PollSkipped, ReceiveBuffer, SourceCounts, SourceLosses,
 };
 
 /// Amounts by name (`main.2:drop_if`, `give_up`), printed as `a=1,b=2`.

@@ -15,6 +15,7 @@ mod event_vrl;
 mod faults;
 mod http;
 mod listing;
+mod operator;
 mod pipeline_delivery;
 mod process;
 mod protocol;

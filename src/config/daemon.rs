@@ -16,7 +16,8 @@ pub static DAEMON: Descriptor = Descriptor {
         Opt::new(
             "state_dir",
             "where the daemon keeps what must survive a restart; without it $STATE_DIRECTORY, \
-             else /var/lib/marline for root, else $XDG_STATE_HOME/marline",
+             else /var/lib/marline for root, else $XDG_STATE_HOME/marline, else \
+             ~/.local/state/marline",
             Kind::Path,
         ),
         Opt::new(
@@ -80,9 +81,13 @@ pub static DAEMON: Descriptor = Descriptor {
             "levels of single components by their id: `log.levels.\"source.web\" = \"debug\"`",
             Kind::Map(&Kind::Word(LEVELS)),
         ),
-        Opt::new("admin", "the admin socket; not in this version", OFF)
-            .default("\"off\"")
-            .test(no_admin),
+        Opt::new(
+            "admin",
+            "the socket that `marline status` asks, as unix:///PATH; only the daemon's user may \
+             use it. \"auto\" is admin.sock in $RUNTIME_DIRECTORY, else in state_dir",
+            Kind::Either(&[Kind::Word(&["auto", "off"]), Kind::Text(Some(check_admin))]),
+        )
+        .default("\"auto\""),
         Opt::new("metrics", "the metrics listener; not in this version", OFF)
             .default("\"off\"")
             .test(no_metrics),
@@ -157,8 +162,32 @@ fn one_worker(value: &Value) -> Result<(), Mistake> {
     }
 }
 
-fn no_admin(value: &Value) -> Result<(), Mistake> {
-    off_only(value, "the admin socket")
+/// How the place of the admin socket begins.
+pub const ADMIN_SCHEME: &str = "unix://";
+/// The longest path of a Unix socket (`sun_path` of unix(7), without its NUL).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+fn check_admin(text: &str) -> Result<(), Mistake> {
+    let help = "write unix:///PATH, \"auto\" or \"off\"";
+    let Some(path) = text.strip_prefix(ADMIN_SCHEME) else {
+        let mistake = Mistake::new("the admin socket is a Unix stream socket");
+        return Err(mistake.at(0, text.len()).help(help));
+    };
+    let (at, length) = (ADMIN_SCHEME.len(), path.len());
+    if path.is_empty() {
+        return Err(Mistake::new("the path is missing").at(at, 0).help(help));
+    }
+    if path.starts_with('@') {
+        let message = "an abstract name has no permissions: everybody could use it";
+        return Err(Mistake::new(message).at(at, length).help(help));
+    }
+    if length > SOCKET_PATH_BYTES_MAX {
+        let message = format!("longer than the {SOCKET_PATH_BYTES_MAX} bytes of a socket's path");
+        return Err(Mistake::new(message)
+            .at(at, length)
+            .help("choose a shorter path"));
+    }
+    Ok(())
 }
 
 fn no_metrics(value: &Value) -> Result<(), Mistake> {

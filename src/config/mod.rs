@@ -36,7 +36,7 @@ mod wiring;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use daemon::{DAEMON, PIPELINE};
+pub use daemon::{ADMIN_SCHEME, DAEMON, PIPELINE};
 pub use resolve::Purpose;
 pub use secret::Environment;
 
@@ -179,6 +179,8 @@ pub struct Parts {
 pub struct Loaded {
     /// The configuration and a first set of its components; none when there is a mistake.
     pub config: Option<(Config, Parts)>,
+    /// The options of [`DAEMON`], also where there are mistakes elsewhere.
+    pub daemon: Option<Options>,
     /// Mistakes, warnings and notes as shown to the user, ending in their number; empty when
     /// nothing was found.
     pub report: String,
@@ -200,6 +202,7 @@ pub fn load(path: &Path, registry: &Registry, env: Environment<'_>, purpose: Pur
             let report = findings.render(&Files::default());
             Loaded {
                 config: None,
+                daemon: None,
                 report,
                 mistakes: 1,
             }
@@ -232,7 +235,8 @@ pub fn load_file(
 
     let mut resolver = resolve::Resolver::new(&files, env, purpose);
     resolver.findings = findings;
-    let config = wiring::resolve(&document, registry, &mut resolver);
+    let daemon = wiring::daemon(&document, &mut resolver);
+    let config = wiring::resolve(&document, registry, daemon.clone(), &mut resolver);
     let built = config.map(|config| {
         let parts = build(&config, &mut resolver);
         (config, parts)
@@ -249,6 +253,7 @@ pub fn load_file(
     };
     Loaded {
         config,
+        daemon,
         report: findings.render(&files),
         mistakes,
     }

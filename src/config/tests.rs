@@ -364,17 +364,34 @@ fn all_defaults_resolve_and_names_are_well_formed() {
 
 #[test]
 fn what_is_not_there_yet_is_refused() {
-    for text in [
-        "workers = 2",
-        "workers = \"auto\"",
-        "admin = \"unix:///x\"",
-        "metrics = \"x\"",
-    ] {
+    for text in ["workers = 2", "workers = \"auto\"", "metrics = \"x\""] {
         let report = Options::for_test(&DAEMON, text).unwrap_err();
         assert!(
             report.contains("not available in this version"),
             "{text}\n{report}"
         );
     }
-    assert!(Options::for_test(&DAEMON, "workers = 1\nadmin = \"off\"\nmetrics = \"off\"").is_ok());
+    assert!(Options::for_test(&DAEMON, "workers = 1\nmetrics = \"off\"").is_ok());
+}
+
+#[test]
+fn the_admin_socket_is_a_unix_stream_socket_with_a_path() {
+    let check = |text: &str, expected: Option<&str>| {
+        let found = Options::for_test(&DAEMON, &format!("admin = \"{text}\""));
+        match (found, expected) {
+            (Ok(_), None) => {}
+            (Err(report), Some(part)) => assert!(report.contains(part), "{text}\n{report}"),
+            (found, _) => panic!("{text}: {:?}", found.err()),
+        }
+    };
+    check("auto", None);
+    check("off", None);
+    check("unix:///run/marline/admin.sock", None);
+    check("unix://relative", None);
+    check(&format!("unix://{}", "x".repeat(107)), None);
+    check(&format!("unix://{}", "x".repeat(108)), Some("107 bytes"));
+    check("unix://", Some("the path is missing"));
+    check("unix://@name", Some("no permissions"));
+    check("tcp://127.0.0.1:1", Some("Unix stream socket"));
+    check("on", Some("Unix stream socket"));
 }

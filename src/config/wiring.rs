@@ -34,14 +34,19 @@ static STEP_IF: Opt = Opt::new(
     Kind::TEXT,
 );
 
-/// Resolves everything in the document; none when something is wrong.
+/// The options of the daemon; none when one is wrong.
+pub fn daemon(document: &Document, resolver: &mut Resolver<'_>) -> Option<Options> {
+    let options: Vec<_> = DAEMON.all_options().collect();
+    resolver.options("daemon", &options, &document.daemon, Place::default())
+}
+
+/// Resolves everything else in the document; none when something is wrong.
 pub fn resolve(
     document: &Document,
     registry: &Registry,
+    daemon: Option<Options>,
     resolver: &mut Resolver<'_>,
 ) -> Option<Config> {
-    let options: Vec<_> = DAEMON.all_options().collect();
-    let daemon = resolver.options("daemon", &options, &document.daemon, Place::default());
     let sources = components(Role::Source, &document.sources, registry, resolver);
     let sinks = components(Role::Sink, &document.sinks, registry, resolver);
     let names = Names { document, registry };

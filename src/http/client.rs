@@ -29,7 +29,7 @@ use super::url::Url;
 use super::wire::{Plug, Wire};
 use crate::deferred::{Deferred, Failure};
 use crate::time::Duration;
-use crate::transport::{ConnectOptions, Connection, ConnectionOptions, Network};
+use crate::transport::{Address, ConnectOptions, Connection, ConnectionOptions, Network};
 
 /// The limits of a client.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct ClientOptions {
     pub headers_max: usize,
     /// How long a connection waits for its next request.
     pub idle_timeout: Duration,
+    /// Whom to dial in place of the host that a URL names: a Unix socket that speaks HTTP.
+    pub dial: Option<Address>,
 }
 
 impl Default for ClientOptions {
@@ -58,6 +60,7 @@ impl Default for ClientOptions {
             head_bytes_max: 32 << 10,
             headers_max: 100,
             idle_timeout: Duration::from_secs(90),
+            dial: None,
         }
     }
 }
@@ -215,7 +218,9 @@ impl Shared {
             }),
         };
         let plug = Box::new(Plug(Rc::clone(&wire)));
-        let connection = self.network.connect(&url.address(), options, plug).await?;
+        let given = self.options.dial.clone();
+        let address = given.unwrap_or_else(|| url.address());
+        let connection = self.network.connect(&address, options, plug).await?;
         let mut builder = Builder::new();
         builder
             .max_buf_size(READ_BUFFER_BYTES_MAX)

@@ -113,6 +113,14 @@ impl Server {
         self.shared.connections.borrow().len()
     }
 
+    /// The peers of at most `most` open connections.
+    pub fn peers(&self, most: usize) -> Vec<String> {
+        let open = self.shared.connections.borrow();
+        let connections = open.values().filter_map(|wire| wire.connection());
+        let peers = connections.map(|connection| connection.peer().to_string());
+        peers.take(most).collect()
+    }
+
     /// Lets the requests in progress be answered, takes no other; fires when every connection
     /// has gone. Stop the listeners first. To be called once.
     pub fn stop(&self) -> Deferred<()> {
@@ -147,10 +155,7 @@ impl Accept for Server {
     }
 
     fn refused(&self, peer: &Peer, why: Refusal) -> Option<Box<dyn Protocol>> {
-        let reason = match why {
-            Refusal::Total(_) => "max_connections",
-            Refusal::PerPeer(_) => "max_connections_per_peer",
-        };
+        let reason = why.option();
         let component = &self.shared.component;
         ConnectionRefused {
             component,

@@ -4,6 +4,9 @@
 //! A stream that is stopped and started a thousand times a second is not blocked: only one that
 //! has not been resumed for the whole time is reported. There is a timer only while a source is
 //! blocked, one per source.
+//!
+//! A source is held up by a sink that its events must reach (by the wiring, through however
+//! many pipelines), or by `daemon.memory`, which any sink may have used up.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,12 +14,27 @@ use std::rc::Rc;
 use crate::telemetry::events::{SourceBlocked, SourceResumed};
 use crate::time::{Duration, Instant, Scheduler};
 
+use super::graph::Stopper;
+use super::memory::Memory;
 use super::port::Port;
 
 /// How long a source must stand still before the first report.
 const FIRST_REPORT: Duration = Duration::from_secs(5);
 /// Between two reports.
 const NEXT_REPORT: Duration = Duration::from_secs(60);
+
+/// A source's standstill.
+#[derive(Clone, Debug)]
+pub struct Blocked {
+    /// How long it has not read, wholly or in part.
+    pub lasts: Duration,
+    /// The sink that it waits for; `None` when that has just changed.
+    pub sink: Option<Rc<str>>,
+    /// Why that takes no more.
+    pub why: String,
+    /// Bytes that are held for it.
+    pub held_bytes: u64,
+}
 
 /// What is known of one source's standstill.
 pub(super) struct BlockedWatch {
@@ -25,20 +43,37 @@ pub(super) struct BlockedWatch {
     is_reported: Cell<bool>,
     is_armed: Cell<bool>,
     scheduler: Rc<dyn Scheduler>,
+    /// The sinks that its events must reach.
+    stoppers: Vec<Stopper>,
+    /// The ways into all sinks: who uses the memory up need not be one of its own.
     ports: Rc<[Rc<Port>]>,
+    memory: Memory,
 }
 
 impl BlockedWatch {
-    /// For the source `name`, which `ports` may hold up.
-    pub(super) fn new(name: &str, ports: Rc<[Rc<Port>]>, scheduler: Rc<dyn Scheduler>) -> Rc<Self> {
+    /// For the source `name`, which `stoppers` may hold up, or `ports` with `memory`.
+    pub(super) fn new(
+        name: &str,
+        stoppers: Vec<Stopper>,
+        ports: Rc<[Rc<Port>]>,
+        memory: Memory,
+        scheduler: Rc<dyn Scheduler>,
+    ) -> Rc<Self> {
         Rc::new(BlockedWatch {
             component: format!("source.{name}"),
             since: Cell::new(None),
             is_reported: Cell::new(false),
             is_armed: Cell::new(false),
             scheduler,
+            stoppers,
             ports,
+            memory,
         })
+    }
+
+    /// The sinks that can hold the source up.
+    pub(super) fn stoppers(&self) -> &[Stopper] {
+        &self.stoppers
     }
 
     /// The source has stopped reading, wholly or in part.
@@ -62,6 +97,22 @@ impl BlockedWatch {
             let component = &self.component;
             SourceResumed { component, blocked }.log();
         }
+    }
+
+    /// The standstill, if there is one.
+    pub(super) fn now(&self) -> Option<Blocked> {
+        let lasts = self.scheduler.now().since(self.since.get()?);
+        let culprit = self.culprit();
+        let why = match culprit {
+            Some(port) => self.why(port),
+            None => "it waits for nothing that is known".to_owned(),
+        };
+        Some(Blocked {
+            lasts,
+            sink: culprit.map(|port| port.name().into()),
+            why,
+            held_bytes: culprit.map_or(0, |port| port.held_bytes() as u64),
+        })
     }
 
     fn look_after(self: &Rc<Self>, delay: Duration) {
@@ -88,21 +139,40 @@ impl BlockedWatch {
     fn report(&self, blocked: Duration) {
         self.is_reported.set(true);
         let Some(port) = self.culprit() else { return };
-        let trouble = port.trouble();
-        let why = trouble.as_deref().unwrap_or("it takes less than comes in");
         let record = SourceBlocked {
             component: &self.component,
             sink: port.name(),
-            why: &why,
+            why: &self.why(port),
             held_bytes: port.held_bytes(),
+            held_events: port.ledger().open(),
             blocked,
         };
         record.log();
     }
 
-    /// The sink in trouble that holds most, or the one that holds most.
+    fn why(&self, port: &Port) -> String {
+        if let Some(trouble) = port.trouble() {
+            return trouble.to_string();
+        }
+        let (held, capacity) = (port.held_bytes(), port.capacity_bytes());
+        if self.memory.is_full() && held < capacity {
+            let limit = self.memory.limit_bytes();
+            return format!("daemon.memory ({limit} bytes) is used up, most of it here");
+        }
+        "it takes less than comes in".to_owned()
+    }
+
+    /// Of the sinks that hold the source up the one in trouble that holds most, else the one
+    /// that holds most; with the memory used up by others, of all sinks.
     fn culprit(&self) -> Option<&Rc<Port>> {
         let weight = |port: &&Rc<Port>| (port.trouble().is_some(), port.held_bytes());
-        self.ports.iter().max_by_key(weight)
+        let own = self.stoppers.iter().map(|stopper| &stopper.port);
+        let own = own.filter(|port| port.held_bytes() > 0).max_by_key(weight);
+        let all = || self.ports.iter().max_by_key(weight);
+        match own {
+            Some(port) if !self.memory.is_full() || weight(&port).0 => Some(port),
+            _ if self.memory.is_full() => all(),
+            own => own.or_else(|| self.stoppers.first().map(|stopper| &stopper.port)),
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use crate::deferred::{Deferred, Failure};
 
+use super::facts::Facts;
 use super::intake::Outlet;
 use super::port::Inlet;
 
@@ -29,6 +30,16 @@ pub trait Source {
     /// Writes into the log what the source counts beside the events in the ledgers.
     fn log_counts(&self) {}
 
+    /// What the source knows of itself beside the ledgers, for `marline status`.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    /// The peers of its open connections, as addresses; at most `most` of them.
+    fn peers(&self, _most: usize) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The drain is over (or cut off): close what is still open, answered or not.
     fn close(&mut self) {}
 }
@@ -43,6 +54,11 @@ pub trait Sink {
 
     /// SIGUSR1 and SIGHUP: files that were moved away are opened anew.
     fn reopen(&mut self) {}
+
+    /// What the sink knows of itself beside its ledger, for `marline status`.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 }
 
 /// What the daemon lends to components at their start, by type: the reactor's handle, the

@@ -94,6 +94,62 @@ impl Pipeline {
     pub fn ledger(&self) -> &PipelineLedger {
         &self.ledger
     }
+
+    /// Adds the sinks that whatever enters here waits for: those of the routes that are
+    /// required, here and in every pipeline that reads from this one, and the dead letters.
+    pub fn add_stoppers(&self, stoppers: &mut Vec<Stopper>) {
+        for route in self.routes.iter().filter(|route| route.required) {
+            add_stopper(stoppers, &route.port, Why::Required);
+        }
+        if let Some(port) = self.via.errors_to() {
+            add_stopper(stoppers, port, Why::ErrorsTo);
+        }
+        let readers = self.readers.borrow().clone();
+        readers.iter().for_each(|one| one.add_stoppers(stoppers));
+    }
+}
+
+/// A sink that can make a source stand still.
+#[derive(Clone)]
+pub struct Stopper {
+    /// The way into it.
+    pub port: Rc<Port>,
+    /// By what part of the wiring.
+    pub why: Why,
+}
+
+/// How a sink came to be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is in a `to`, and not `required = false` there.
+    Required,
+    /// Events that a step failed on go there.
+    ErrorsTo,
+}
+
+impl Why {
+    /// The word of the wiring that says so.
+    pub fn word(self) -> &'static str {
+        match self {
+            Why::Required => "required",
+            Why::ErrorsTo => "errors_to",
+        }
+    }
+}
+
+/// Once each, by the stronger reason.
+fn add_stopper(stoppers: &mut Vec<Stopper>, port: &Rc<Port>, why: Why) {
+    let known = stoppers
+        .iter_mut()
+        .find(|known| Rc::ptr_eq(&known.port, port));
+    match known {
+        Some(known) if why == Why::Required => known.why = why,
+        Some(_) => {}
+        None => stoppers.push(Stopper {
+            port: Rc::clone(port),
+            why,
+        }),
+    }
 }
 
 /// What is to go into one sink.

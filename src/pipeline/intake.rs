@@ -15,8 +15,8 @@ use crate::deferred::{Deferred, Failure, Promise};
 use crate::event::Batch;
 use crate::time::{Duration, Scheduler};
 
-use super::blocked::BlockedWatch;
-use super::graph::{Pipeline, Plan, Share};
+use super::blocked::{Blocked, BlockedWatch};
+use super::graph::{Pipeline, Plan, Share, Stopper};
 use super::memory::Memory;
 use super::part::{Delivered, Making, Part, Picked, Refused, Stage, Ticket};
 use super::port::Port;
@@ -52,6 +52,7 @@ struct SourceState {
     stage: Stage,
     pipelines: Vec<Rc<Pipeline>>,
     outstanding_bytes: Cell<usize>,
+    received_events: Cell<u64>,
     waiting: RefCell<VecDeque<Waiting>>,
     blocked: RefCell<Vec<Weak<IntakeState>>>,
     watch: Rc<BlockedWatch>,
@@ -103,14 +104,26 @@ impl Engine {
         stage: Stage,
         pipelines: Vec<Rc<Pipeline>>,
     ) -> Outlet {
+        let mut stoppers = Vec::new();
+        pipelines
+            .iter()
+            .for_each(|pipeline| pipeline.add_stoppers(&mut stoppers));
+        let watch = BlockedWatch::new(
+            name,
+            stoppers,
+            Rc::clone(&self.ports),
+            self.memory.clone(),
+            Rc::clone(&self.scheduler),
+        );
         let source = Rc::new(SourceState {
             name: name.into(),
             stage,
             pipelines,
             outstanding_bytes: Cell::new(0),
+            received_events: Cell::new(0),
             waiting: RefCell::default(),
             blocked: RefCell::default(),
-            watch: BlockedWatch::new(name, Rc::clone(&self.ports), Rc::clone(&self.scheduler)),
+            watch,
             answers: Cell::new(false),
         });
         self.sources.borrow_mut().push(Rc::clone(&source));
@@ -147,6 +160,11 @@ impl Engine {
         } else {
             self.ports.iter().for_each(|port| port.want_room());
         }
+    }
+
+    /// How every source stands, in the order in which they started.
+    pub fn flows(&self) -> Vec<Flow> {
+        self.sources.borrow().iter().map(|it| it.flow()).collect()
     }
 
     /// The ways into all sinks.
@@ -272,6 +290,24 @@ impl Engine {
     }
 }
 
+/// What the engine knows of one source.
+pub struct Flow {
+    /// The source's name in the configuration.
+    pub name: Rc<str>,
+    /// The stage at which it acknowledges.
+    pub stage: Stage,
+    /// Events handed over since the start.
+    pub received_events: u64,
+    /// Bytes handed over and not settled yet.
+    pub outstanding_bytes: u64,
+    /// Batches that wait for room in their sinks.
+    pub waiting_batches: u64,
+    /// The standstill, if there is one.
+    pub blocked: Option<Blocked>,
+    /// The sinks that can hold the source up.
+    pub stoppers: Vec<Stopper>,
+}
+
 impl Waiting {
     /// Nobody gets anything of it.
     fn give_up(self, reason: &str, failure: Failure) {
@@ -284,6 +320,18 @@ impl Waiting {
 }
 
 impl SourceState {
+    fn flow(&self) -> Flow {
+        Flow {
+            name: Rc::clone(&self.name),
+            stage: self.stage,
+            received_events: self.received_events.get(),
+            outstanding_bytes: self.outstanding_bytes.get() as u64,
+            waiting_batches: self.waiting.borrow().len() as u64,
+            blocked: self.watch.now(),
+            stoppers: self.watch.stoppers().to_vec(),
+        }
+    }
+
     /// Why the plan cannot be taken as a whole, where the sender is told so: it sends all of it
     /// again then, so that nobody may have got a part of it.
     fn refuses(&self, plan: &Plan) -> Option<Refused> {
@@ -472,6 +520,10 @@ impl Intake {
         let source = Rc::clone(&self.outlet.source);
         let engine = Rc::clone(&self.outlet.engine);
         let bytes = batch.weight_bytes();
+        let events = batch.events.len() as u64;
+        source
+            .received_events
+            .set(source.received_events.get() + events);
         // First, because a step that panics must leave nothing outstanding behind.
         let plan = Plan::make(&source.pipelines, batch, &*engine.scheduler);
         add(&source.outstanding_bytes, bytes);

@@ -138,6 +138,11 @@ impl SinkLedger {
         given == accounted
     }
 
+    /// Events that are not settled yet.
+    pub fn open(&self) -> u64 {
+        self.buffered.get() + self.in_flight.get()
+    }
+
     /// Whether nothing is left to be settled.
     pub fn is_settled(&self) -> bool {
         self.buffered.get() == 0 && self.in_flight.get() == 0

@@ -9,18 +9,21 @@
 //!   batch; [`letter`]: what no sink takes
 //! - [`condition`], [`template`], [`encode`]: VRL, texts with fields, events as bytes
 //! - [`ledger`]: the two books; [`memory`]: the budget
+//! - [`facts`], [`health`]: what components tell whoever asks how they are
 //!
 //! The pipeline does no IO and knows no reactor. Components call it; it answers with Deferreds
 //! and with calls queued for the turn.
 
 pub mod addresses;
-mod blocked;
+pub mod blocked;
 pub mod component;
 pub mod condition;
 pub mod descriptor;
 pub mod encode;
+pub mod facts;
 pub mod graph;
 pub mod guard;
+pub mod health;
 pub mod intake;
 pub mod ledger;
 pub mod letter;

@@ -10,8 +10,9 @@ use std::rc::{Rc, Weak};
 
 use crate::deferred::Deferred;
 use crate::event::Batch;
-use crate::time::Scheduler;
+use crate::time::{Duration, Scheduler};
 
+use super::health::{Health, LastError, Trouble};
 use super::ledger::SinkLedger;
 use super::part::{Claim, Making, Part, Picked};
 use super::queue::{BUFFER_FULL, Queue, Released, WhenFull};
@@ -32,7 +33,7 @@ pub struct Port {
     is_armed: Cell<bool>,
     room: Callback,
     room_wanted: Cell<bool>,
-    trouble: RefCell<Option<Rc<str>>>,
+    health: Health,
 }
 
 impl Port {
@@ -55,7 +56,7 @@ impl Port {
             is_armed: Cell::new(false),
             room: RefCell::new(None),
             room_wanted: Cell::new(false),
-            trouble: RefCell::new(None),
+            health: Health::default(),
         });
         port.queue.attach(&port);
         port
@@ -81,10 +82,26 @@ impl Port {
         &*self.queue
     }
 
+    /// The size of its buffer, in bytes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.queue.capacity_bytes()
+    }
+
     /// What keeps the sink from delivering, if anything.
     pub fn trouble(&self) -> Option<Rc<str>> {
         let storage = || self.queue.failure();
-        self.trouble.borrow().clone().or_else(storage)
+        let trouble = self.health.trouble().map(|trouble| trouble.why);
+        trouble.or_else(storage)
+    }
+
+    /// The same, with since when and how it goes on.
+    pub fn trouble_details(&self) -> Option<Trouble> {
+        self.health.trouble()
+    }
+
+    /// What went wrong last, whether it is mended or not.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.health.last_error()
     }
 
     /// What happens when its buffer is full.
@@ -267,8 +284,18 @@ impl Inlet {
     }
 
     /// What keeps the sink from delivering, for the operator; `None` when it delivers.
+    /// Each call with a text counts as one attempt that has failed.
     pub fn set_trouble(&self, trouble: Option<&str>) {
-        *self.0.trouble.borrow_mut() = trouble.map(Into::into);
+        let (health, scheduler) = (&self.0.health, &self.0.scheduler);
+        match trouble {
+            Some(why) => health.failed(why, scheduler.now(), scheduler.wall()),
+            None => health.recovered(),
+        }
+    }
+
+    /// After [`Inlet::set_trouble`]: the next attempt is made `delay` from now.
+    pub fn tries_again_in(&self, delay: Duration) {
+        self.0.health.tries_again(self.0.scheduler.now() + delay);
     }
 
     /// The size of the sink's buffer, in bytes.

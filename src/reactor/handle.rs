@@ -78,6 +78,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         Stats {
             sources: self.core.sources.borrow().len(),
+            ready: self.core.ready.borrow().len(),
             timers: self.core.timers.borrow().len(),
             jobs: self.core.jobs.borrow().len(),
             tasks: crate::deferred::coroutines(),

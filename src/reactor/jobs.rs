@@ -64,6 +64,12 @@ impl Handle {
         }
     }
 
+    /// The jobs that have not come back: their pool and what they are about.
+    pub fn pending_jobs(&self) -> Vec<(Pool, &'static str)> {
+        let jobs = self.core.jobs.borrow();
+        jobs.iter().map(|(_, job)| (job.pool, job.label)).collect()
+    }
+
     /// The jobs that shutdown waits for. A name that is being resolved interests nobody then.
     pub(super) fn awaited_jobs(&self) -> Vec<(Pool, &'static str)> {
         let jobs = self.core.jobs.borrow();

@@ -37,6 +37,8 @@ pub struct Stats {
     pub timer_late_peak: Duration,
     /// Registered sources, the reactor's own included.
     pub sources: usize,
+    /// Sources on the ready list.
+    pub ready: usize,
     /// Pending timers.
     pub timers: usize,
     /// Unfinished futures.

@@ -16,9 +16,10 @@ use crate::config::{
 use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
 use crate::pipeline::condition::Condition;
+use crate::pipeline::facts::Facts;
 use crate::pipeline::graph::{LabelledStep, Pipeline, Route};
 use crate::pipeline::guard::Guarded;
-use crate::pipeline::intake::Engine;
+use crate::pipeline::intake::{Engine, Flow};
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::Port;
@@ -38,9 +39,21 @@ pub struct Daemon {
 
 struct Named<T: ?Sized> {
     name: Arc<str>,
+    /// Its `type`.
+    kind: &'static str,
     component: Box<T>,
     /// Whether its start has succeeded.
     is_started: bool,
+}
+
+/// A component, as it says of itself.
+pub struct Described {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
+    /// What it knows.
+    pub facts: Facts,
 }
 
 /// Why the daemon did not start.
@@ -184,6 +197,41 @@ impl Daemon {
                 .all(|port| port.ledger().balances())
     }
 
+    /// Every source, as it says of itself.
+    pub fn describe_sources(&self) -> Vec<Described> {
+        each(&self.sources, |source| Described {
+            name: Arc::clone(&source.name),
+            kind: source.kind,
+            facts: source.component.facts(),
+        })
+    }
+
+    /// Every sink, as it says of itself.
+    pub fn describe_sinks(&self) -> Vec<Described> {
+        each(&self.sinks, |sink| Described {
+            name: Arc::clone(&sink.name),
+            kind: sink.kind,
+            facts: sink.component.facts(),
+        })
+    }
+
+    /// How every source stands with its sinks.
+    pub fn flows(&self) -> Vec<Flow> {
+        self.engine.flows()
+    }
+
+    /// At most `most` peers of open connections, each with its source's label.
+    pub fn peers(&self, most: usize) -> Vec<(String, String)> {
+        let mut left = most;
+        let of_each = each(&self.sources, |source| {
+            let label = format!("source.{}", source.name);
+            let peers = source.component.peers(left);
+            left -= peers.len().min(left);
+            peers.into_iter().map(move |peer| (label.clone(), peer))
+        });
+        of_each.into_iter().flatten().collect()
+    }
+
     /// The pipelines, for whoever reads their books.
     pub fn pipelines(&self) -> &[Rc<Pipeline>] {
         &self.pipelines
@@ -209,10 +257,23 @@ fn each<T: ?Sized, U>(
     components: &RefCell<Vec<Named<T>>>,
     call: impl FnMut(&mut Named<T>) -> U,
 ) -> Vec<U> {
-    let mut taken = components.take();
-    let answers = taken.iter_mut().map(call).collect();
-    components.replace(taken);
-    answers
+    let mut taken = Taken {
+        components,
+        taken: components.take(),
+    };
+    taken.taken.iter_mut().map(call).collect()
+}
+
+/// Components out of their cell; they go back when it is dropped, also by a panic of one.
+struct Taken<'a, T: ?Sized> {
+    components: &'a RefCell<Vec<Named<T>>>,
+    taken: Vec<Named<T>>,
+}
+
+impl<T: ?Sized> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        self.components.replace(std::mem::take(&mut self.taken));
+    }
 }
 
 /// Starts one component after the other, until one cannot.
@@ -231,15 +292,13 @@ fn start_each<T: ?Sized>(
 }
 
 fn named<T: ?Sized>(components: &[Component], parts: Vec<Box<T>>) -> Vec<Named<T>> {
-    let names = components
-        .iter()
-        .map(|component| Arc::clone(&component.name));
-    let named = |(name, component)| Named {
-        name,
+    let named = |(of, component): (&Component, _)| Named {
+        name: Arc::clone(&of.name),
+        kind: of.descriptor.name,
         component,
         is_started: false,
     };
-    names.zip(parts).map(named).collect()
+    components.iter().zip(parts).map(named).collect()
 }
 
 fn note(

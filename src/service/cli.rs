@@ -1,6 +1,6 @@
 //! The command line: what each subcommand does, its output and its exit code.
 //!
-//! `marline run | check | list | explain NAME | version`. Exit codes are those of sysexits
+//! `marline run | check | status | list | explain NAME | version`. Exit codes are those of sysexits
 //! where they fit: 0 good, 2 usage, 78 a mistake in the configuration. Reports of mistakes go
 //! to standard error, answers to standard output.
 
@@ -12,7 +12,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Environment, Loaded, Purpose, Registry};
 use crate::pipeline::condition::Condition;
+use crate::telemetry::escape;
+use crate::time::Duration;
 use crate::{sinks, sources, steps};
+
+use super::paths::Paths;
+use super::{ask, status_table};
 
 /// The configuration has a mistake, or is not there (EX_CONFIG).
 pub const EXIT_CONFIG: u8 = 78;
@@ -36,6 +41,8 @@ enum Command {
     Run(ConfigArgument),
     /// Check a configuration: everything that a start does short of touching anything
     Check(ConfigArgument),
+    /// Show how a running daemon is: its sources, pipelines and sinks
+    Status(StatusArguments),
     /// List all sources, steps and sinks
     List,
     /// Show the options, defaults and an example of a component or option
@@ -49,6 +56,29 @@ struct ConfigArgument {
     /// The configuration; without it /etc/marline/marline.toml, else config/marline.toml here
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct StatusArguments {
+    #[command(flatten)]
+    daemon: DaemonArgument,
+    /// Print JSON (docs/STATUS.md) in place of a table
+    #[arg(long)]
+    json: bool,
+    /// Add timers, connections, jobs, and whatever is pending
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Which running daemon.
+#[derive(Args, Debug)]
+struct DaemonArgument {
+    /// The configuration that the daemon was started with; default as for `run`
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+    /// The daemon's admin socket
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +117,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, env: Environment<'_>)
     match command {
         Command::Run(argument) => run(argument.config, env),
         Command::Check(argument) => check(argument.config, env),
+        Command::Status(arguments) => status(arguments, env),
         Command::List => answer(&config::explain::list(&registry())),
         Command::Explain(arguments) => explain(&arguments),
         Command::Version => answer(concat!("marline ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -101,7 +132,7 @@ fn run(path: Option<PathBuf>, env: Environment<'_>) -> u8 {
     match loaded.config {
         Some((config, parts)) => {
             complain(&loaded.report);
-            super::run(&path, config, parts)
+            super::run(&path, config, parts, env)
         }
         None => {
             complain(&loaded.report);
@@ -121,6 +152,73 @@ fn check(path: Option<PathBuf>, env: Environment<'_>) -> u8 {
         None => EXIT_CONFIG,
     }
 }
+
+fn status(arguments: StatusArguments, env: Environment<'_>) -> u8 {
+    let target = match arguments.debug {
+        true => "/status/debug",
+        false => "/status",
+    };
+    let text = match ask_daemon(arguments.daemon, target, env) {
+        Ok(text) => text,
+        Err(code) => return code,
+    };
+    if arguments.json {
+        return answer(&text);
+    }
+    match serde_json::from_str(&text) {
+        Ok(report) => answer(&status_table::table(&report)),
+        Err(error) => {
+            complain(&format!("error: the daemon's answer is no JSON: {error}\n"));
+            super::EXIT_CUT
+        }
+    }
+}
+
+/// Asks a running daemon for `target`; its answer, or the exit code where there is none.
+fn ask_daemon(daemon: DaemonArgument, target: &str, env: Environment<'_>) -> Result<String, u8> {
+    let sockets = match daemon.socket {
+        Some(socket) => vec![socket],
+        None => sockets(daemon.config, env)?,
+    };
+    let answer = ask::get(&sockets, target, ANSWER_TIMEOUT).map_err(|error| {
+        let help = ask::advice(&error);
+        complain(&format!("error: {error}\n  = help: {help}\n"));
+        super::EXIT_CUT
+    })?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    if answer.status != 200 {
+        let mut plain = String::new();
+        escape::plain(text.trim_end(), &mut plain);
+        let status = answer.status;
+        complain(&format!("error: the daemon answers {status}: {plain}\n"));
+        return Err(super::EXIT_CUT);
+    }
+    Ok(text)
+}
+
+/// Where a daemon with this configuration has its admin socket. Mistakes elsewhere in the
+/// configuration are of no interest here: it may be about to be changed.
+fn sockets(config: Option<PathBuf>, env: Environment<'_>) -> Result<Vec<PathBuf>, u8> {
+    let (path, loaded) = load(config, env, Purpose::Check)?;
+    let Some(daemon) = loaded.daemon else {
+        complain(&loaded.report);
+        return Err(EXIT_CONFIG);
+    };
+    let is_root = nix::unistd::geteuid().is_root();
+    let sockets = Paths::of(&daemon, env, is_root).admin_candidates(&path);
+    if sockets.is_empty() {
+        let path = path.display();
+        let help = "a daemon that runs with another one may be named by --socket PATH";
+        complain(&format!(
+            "error: {path} has no admin socket (daemon.admin = \"off\")\n  = help: {help}\n"
+        ));
+        return Err(EXIT_CONFIG);
+    }
+    Ok(sockets)
+}
+
+/// How long a daemon may take to say how it is: it may have a long turn behind it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Finds the configuration and loads it. Where none is named and none of the default paths
 /// exists, it says which were tried.

@@ -1,27 +1,34 @@
 //! The daemon from its command line to its exit code.
 //!
 //! [`cli`] reads the arguments; [`assembly`] puts a [`Daemon`] together from a configuration;
-//! this file is its life: start, run, drain, stop. [`notify`] tells systemd.
+//! this file is its life: start, run, drain, stop. [`notify`] tells systemd. `admin` is the
+//! socket that an operator asks, `routes` what can be asked, `status` the first answer.
 //!
 //! A stop: sources take what has arrived and no more; everything on its way is delivered and
 //! answered; sinks flush and close; the reactor ends. The first SIGTERM or SIGINT begins it,
 //! with `stop_timeout` as its limit, a second one cuts the waiting short, a third one ends the
 //! process as it is. What was cut off is counted as `dropped{shutdown}`.
 
+mod admin;
+mod ask;
 pub mod assembly;
 pub mod cli;
 mod descriptors;
 mod memory_limit;
 pub mod notify;
+pub mod paths;
+mod routes;
+mod status;
+mod status_table;
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buffer::storage::Storage;
 use crate::buffer::storage_sys::SystemStorage;
-use crate::config::{Config, Parts};
+use crate::config::{Config, Environment, Parts};
 use crate::deferred::Deferred;
 use crate::pipeline::component::Resources;
 use crate::pipeline::memory::Memory;
@@ -29,12 +36,15 @@ use crate::reactor::{
     Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
     start_thread,
 };
-use crate::telemetry::events::{Started, Starting, Stopped, Stopping};
-use crate::telemetry::{self, Format, Level};
+use crate::telemetry::events::{Started, Starting, Stopped, StoppedBy, Stopping};
+use crate::telemetry::{self, Format, LastErrors, Level};
 use crate::time::{Duration, Instant, Scheduler};
 use crate::transport::{Inherited, ListenError, Meter, Network, NetworkOptions, SysNet};
 
+use admin::AdminSocket;
 use assembly::{Daemon, StartError};
+use paths::Paths;
+use status::Status;
 
 /// Something was cut off, or the daemon could not start for a reason that stays.
 pub const EXIT_CUT: u8 = 1;
@@ -42,7 +52,7 @@ pub const EXIT_CUT: u8 = 1;
 pub const EXIT_TEMPORARY: u8 = 75;
 
 /// Runs the daemon with this configuration, which was read from `path`; gives the exit code.
-pub fn run(path: &Path, config: Config, parts: Parts) -> u8 {
+pub fn run(path: &Path, config: Config, parts: Parts, env: Environment<'_>) -> u8 {
     let spawn = |name: &'static str, body| start_thread(name.into(), body).map(drop);
     let guard = match telemetry::init(log_options(&config), spawn) {
         Ok(guard) => guard,
@@ -57,7 +67,12 @@ pub fn run(path: &Path, config: Config, parts: Parts) -> u8 {
     }
     .log();
     descriptors::check(&config);
-    let code = match Life::begin(config, parts) {
+    let surroundings = Surroundings {
+        config: path.to_path_buf(),
+        paths: Paths::of(&config.daemon, env, nix::unistd::geteuid().is_root()),
+        last_errors: guard.last_errors(),
+    };
+    let code = match Life::begin(config, parts, surroundings) {
         Ok(life) => life.live(),
         Err(refusal) => refusal.report(),
     };
@@ -80,6 +95,14 @@ fn log_options(config: &Config) -> telemetry::Options {
         level: level(options.word("log.level")),
         levels: levels.collect(),
     }
+}
+
+/// What a daemon knows of where it lives, beside its configuration.
+struct Surroundings {
+    /// The file of the configuration.
+    config: PathBuf,
+    paths: Paths,
+    last_errors: Arc<LastErrors>,
 }
 
 /// Why there is nothing to run.
@@ -148,14 +171,14 @@ struct Stop {
 }
 
 impl Life {
-    fn begin(config: Config, parts: Parts) -> Result<Life, Refusal> {
+    fn begin(config: Config, parts: Parts, around: Surroundings) -> Result<Life, Refusal> {
         let mut reactor = reactor(&config)?;
         let handle = reactor.handle();
-        let began = handle.now();
+        let began = (handle.now(), handle.wall());
         let memory = Memory::new(memory_limit::of(&config.daemon));
         let resources = resources(&handle, &memory)?;
         let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-        let daemon = Daemon::new(&config, parts, memory, &scheduler);
+        let daemon = Rc::new(Daemon::new(&config, parts, memory.clone(), &scheduler));
         let about = match daemon.start(&config, &resources) {
             Ok(about) => about,
             Err(error) => {
@@ -166,30 +189,66 @@ impl Life {
         for (component, line) in about {
             tracing::info!(event = "component_started", component, "{line}");
         }
+        say_what_stops_what(&daemon);
         let started = Started {
             sources: config.sources.len(),
             pipelines: config.pipelines.len(),
             sinks: config.sinks.len(),
-            took: handle.fresh().since(began),
+            took: handle.fresh().since(began.0),
         };
-        let status = format!(
+        let summary = format!(
             "running: {} sources, {} pipelines, {} sinks",
             started.sources, started.pipelines, started.sinks
         );
         let limit = config.daemon.duration("stop_timeout");
-        let life = Life {
+        let mut life = Life {
             reactor,
-            daemon: Rc::new(daemon),
+            daemon,
             stop: Rc::default(),
         };
+        let status = Status {
+            daemon: Rc::clone(&life.daemon),
+            reactor: handle.clone(),
+            memory,
+            last_errors: around.last_errors,
+            config: around.config,
+            started: began,
+            is_stopping: life.stop.is_asked(),
+        };
+        life.open_admin(&resources, &around.paths, status)?;
         life.plan_stop(&handle);
         life.answer_signals(&handle, limit)?;
         handle.call_when_running(move |handle| {
             started.log();
-            notify::ready(&status);
+            notify::ready(&summary);
             notify::feed_watchdog(handle);
         });
         Ok(life)
+    }
+
+    /// Opens the admin socket, which answers until the very end.
+    fn open_admin(
+        &mut self,
+        resources: &Resources,
+        paths: &Paths,
+        status: Status,
+    ) -> Result<(), Refusal> {
+        let routes = routes::all(Rc::new(status));
+        let opened = routes::open(resources.get::<Network>(), paths, routes);
+        let socket = match opened {
+            Ok(socket) => socket,
+            Err(failure) => {
+                turn_until(&mut self.reactor, self.daemon.give_up());
+                let component = "daemon".to_owned();
+                return Err(Refusal::Component(StartError { component, failure }));
+            }
+        };
+        let handle = self.reactor.handle();
+        handle.on_shutdown(Phase::After, "admin socket", move |_| {
+            let closed = socket.as_ref().map(AdminSocket::close);
+            closed.unwrap_or_else(|| Deferred::ready(()))
+        });
+        Ok(())
     }
 
     /// What the reactor does when it is stopped: drain, then let go.
@@ -271,6 +330,12 @@ impl Life {
 }
 
 impl Stop {
+    /// Tells, whenever it is asked, whether the stop was asked for.
+    fn is_asked(self: &Rc<Self>) -> Box<dyn Fn() -> bool> {
+        let stop = Rc::clone(self);
+        Box::new(move || stop.began.get().is_some())
+    }
+
     /// A signal asks for the stop: the first begins it, the second hurries, the third ends.
     fn asked(&self, handle: &Handle, signal: Signal, asked: u32, limit: Duration) {
         if asked == 1 {
@@ -293,6 +358,21 @@ impl Stop {
         } else {
             handle.abort();
         }
+    }
+}
+
+/// One line for each source: the sinks that it cannot do without.
+fn say_what_stops_what(daemon: &Daemon) {
+    for flow in daemon.flows() {
+        let sinks = flow.stoppers.iter();
+        let sinks: Vec<_> = sinks
+            .map(|stopper| (stopper.port.name(), stopper.why.word()))
+            .collect();
+        StoppedBy {
+            source: &flow.name,
+            sinks: &sinks,
+        }
+        .log();
     }
 }
 

@@ -367,6 +367,16 @@ impl Net for SimNet {
         self.0.state.borrow_mut().sockets.get(socket).map(drop)
     }
 
+    fn receive_buffer(&self, socket: SocketId) -> io::Result<usize> {
+        let mut state = self.0.state.borrow_mut();
+        let known = state.sockets.get(socket);
+        known.map(|_| datagrams::QUEUE_BYTES_MAX)
+    }
+
+    fn drops(&self, socket: SocketId) -> io::Result<u32> {
+        self.0.drops(socket)
+    }
+
     fn local(&self, socket: SocketId) -> io::Result<Endpoint> {
         let mut state = self.0.state.borrow_mut();
         state.sockets.get(socket).map(|socket| socket.local.clone())

@@ -28,6 +28,7 @@ use crate::deferred::{Deferred, Failure};
 use crate::pipeline::component::{Resources, Sink};
 use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
 use crate::pipeline::encode::{ENCODE, Encoder};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::reactor::Handle;
@@ -129,7 +130,7 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
         syncs: options.word("sync") == "always",
     };
     Ok(Box::new(FileSink {
-        about: format!("writing {}", options.text("path")),
+        place: options.text("path").to_owned(),
         path,
         encoder: Encoder::of(options)?,
         settings: Arc::new(settings),
@@ -175,7 +176,8 @@ fn parse_mode(text: &str) -> Result<Mode, Mistake> {
 
 /// A file sink, started or not.
 struct FileSink {
-    about: String,
+    /// The template of its files' paths.
+    place: String,
     path: PathTemplate,
     encoder: Encoder,
     settings: Arc<Settings>,
@@ -209,7 +211,7 @@ impl Sink for FileSink {
         );
         let handle = resources.get::<Handle>().clone();
         self.lane = Some(Lane::start(handle, inlet, state));
-        Ok(vec![self.about.clone()])
+        Ok(vec![format!("writing {}", self.place)])
     }
 
     fn stop(&mut self) -> Deferred<()> {
@@ -222,6 +224,13 @@ impl Sink for FileSink {
     fn reopen(&mut self) {
         if let Some(lane) = &self.lane {
             lane.reopen();
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            places: vec![self.place.clone()],
+            ..Facts::default()
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Sink};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::encode::{ENCODE, Encoder, FRAMES, Frame};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::pipeline::shared_options;
@@ -133,6 +134,20 @@ impl Sink for StreamSink {
             .take()
             .map_or_else(|| Deferred::ready(()), stream::Sender::stop)
     }
+
+    fn facts(&self) -> Facts {
+        let running = self.running.as_ref();
+        Facts {
+            places: self
+                .client
+                .addresses
+                .iter()
+                .map(Address::to_string)
+                .collect(),
+            connections: running.map(stream::Sender::connections),
+            ..Facts::default()
+        }
+    }
 }
 
 struct DatagramSink {
@@ -155,5 +170,12 @@ impl Sink for DatagramSink {
             sender.stop();
         }
         Deferred::ready(())
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            places: vec![self.address.to_string()],
+            ..Facts::default()
+        }
     }
 }

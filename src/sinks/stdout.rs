@@ -212,6 +212,9 @@ impl Lane {
     }
 
     fn arm(self: &Rc<Self>, due: Instant) {
+        if self.in_trouble.get() {
+            self.inlet.tries_again_in(due.since(self.handle.now()));
+        }
         let weak = Rc::downgrade(self);
         let timer = self.handle.call_at(due, move |_| {
             if let Some(lane) = weak.upgrade() {

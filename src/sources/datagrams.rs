@@ -138,6 +138,7 @@ impl Datagrams for DatagramInput {
 
     fn turn_ends(&mut self, socket: &DatagramSocket) {
         self.hand_over();
+        self.shared.may_have_lost();
         if self.intake.is_blocked() {
             socket.pause();
         }

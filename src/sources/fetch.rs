@@ -15,6 +15,7 @@ use crate::deferred::{CancelHandle, Cancelled, Deferred, Failure, Promise, join_
 use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
@@ -140,6 +141,22 @@ impl Source for Fetch {
         };
         let line = |address: &Address| format!("fetching {address} {how_often}");
         Ok(self.addresses.iter().map(line).collect())
+    }
+
+    fn facts(&self) -> Facts {
+        let targets = self.targets.iter();
+        let reading = |target: &&Rc<Target>| matches!(*target.state.borrow(), State::Reading(_));
+        let mut facts = self
+            .targets
+            .first()
+            .map_or_else(Facts::default, |target| target.input.facts());
+        let skipped = targets.clone().map(|target| target.skipped.get()).sum();
+        facts.counts.push(("skipped_rounds", skipped));
+        Facts {
+            places: self.addresses.iter().map(Address::to_string).collect(),
+            connections: Some(targets.filter(reading).count() as u64),
+            ..facts
+        }
     }
 
     fn stop(&mut self) -> Deferred<()> {

@@ -12,12 +12,15 @@ use bytes::Bytes;
 
 use crate::deferred::Failure;
 use crate::event::{Batch, Event, Origin, Span};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
 use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
 use crate::telemetry::events::SourceCounts;
 use crate::time::WallTime;
 use crate::transport::{CloseReason, Connection};
+
+use super::losses::{Losses, Lost};
 
 /// What a source counts beside the events in its pipelines' ledgers.
 #[derive(Debug, Default)]
@@ -48,6 +51,7 @@ pub struct InputShared {
     max_bytes: usize,
     frames: RefCell<Frames>,
     counts: InputCounts,
+    losses: Losses,
 }
 
 impl InputShared {
@@ -60,6 +64,7 @@ impl InputShared {
             max_bytes,
             frames: RefCell::new(Frames::new()),
             counts: InputCounts::default(),
+            losses: Losses::default(),
         })
     }
 
@@ -76,8 +81,52 @@ impl InputShared {
             incomplete: counts.incomplete.get(),
             framing_errors: counts.framing_errors.get(),
             failed_batches: counts.failed_batches.get(),
+            kernel_drops: self.losses.kernel_drops(),
+            refused: self.losses.refused(),
         };
         record.log();
+    }
+
+    /// The counts so far, for `marline status`.
+    pub fn facts(&self) -> Facts {
+        let counts = &self.counts;
+        let named = [
+            ("bytes", &counts.bytes),
+            ("empty_frames", &counts.empty_frames),
+            ("truncated", &counts.truncated),
+            ("skipped_bytes", &counts.skipped_bytes),
+            ("incomplete", &counts.incomplete),
+            ("framing_errors", &counts.framing_errors),
+            ("failed_batches", &counts.failed_batches),
+        ];
+        let mut facts = Facts {
+            counts: named.map(|(name, count)| (name, count.get())).to_vec(),
+            ..Facts::default()
+        };
+        self.losses.add_to(&mut facts);
+        facts
+    }
+
+    /// What is lost beside the frames.
+    pub fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    /// Something may have been lost: a line says how much, when one is due.
+    pub fn may_have_lost(self: &Rc<Self>) {
+        let shared = Rc::clone(self);
+        let scheduler = self.outlet.scheduler();
+        self.losses.sign(&**scheduler, move || {
+            let counts = &shared.counts;
+            let lost = Lost {
+                kernel_drops: shared.losses.kernel_drops(),
+                truncated: counts.truncated.get(),
+                framing_errors: counts.framing_errors.get(),
+                refused: shared.losses.refused(),
+            };
+            let component = format!("source.{}", shared.name);
+            shared.losses.tell(&component, lost);
+        });
     }
 
     /// The source's way into its pipelines.
@@ -101,7 +150,7 @@ impl InputShared {
     }
 
     /// Counts what a push gave, its frames apart.
-    pub fn count(&self, frames: &Frames) {
+    pub fn count(self: &Rc<Self>, frames: &Frames) {
         let counts = &self.counts;
         let incomplete = |mark: &&(usize, usize, Mark)| matches!(mark.2, Mark::Incomplete(_));
         add(&counts.empty_frames, frames.empty);
@@ -112,6 +161,9 @@ impl InputShared {
             frames.marks.iter().filter(incomplete).count() as u64,
         );
         add(&counts.framing_errors, u64::from(frames.error.is_some()));
+        if frames.truncated > 0 || frames.error.is_some() {
+            self.may_have_lost();
+        }
     }
 
     /// Delivers a batch through `intake`. Nobody waits for the answer: a failed delivery is

@@ -15,6 +15,7 @@ use crate::deferred::{Deferred, Failure};
 use crate::event::{Batch, Event, Origin, Span};
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::options::{Mistake, Options};
 use crate::time::{Cancel, Duration, Instant, WallTime};
@@ -96,6 +97,13 @@ impl Source for Generate {
         running.restart();
         self.running = Some(running);
         Ok(vec![about])
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            places: vec![format!("{} lines, {}/s", self.lines.format, self.rate)],
+            ..Facts::default()
+        }
     }
 
     fn stop(&mut self) -> Deferred<()> {

@@ -30,6 +30,7 @@ use crate::http::{
 use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
@@ -40,6 +41,7 @@ use crate::transport::{
 };
 
 use super::bodies;
+use super::losses::Losses;
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -181,6 +183,30 @@ impl Source for HttpSource {
         }
     }
 
+    fn facts(&self) -> Facts {
+        let Some(running) = &self.running else {
+            return Facts::default();
+        };
+        let place = |listener: &Listener| match listener.local_address() {
+            ip if ip.is_ip() => format!("http://{ip}"),
+            path => format!("unix://{path}"),
+        };
+        let mut facts = Facts {
+            places: running.listeners.iter().map(place).collect(),
+            counts: running.receiver.counts.named(),
+            ..Facts::default()
+        };
+        let losses = Losses::default();
+        losses.limited_by(&self.connections);
+        losses.add_to(&mut facts);
+        facts
+    }
+
+    fn peers(&self, most: usize) -> Vec<String> {
+        let running = self.running.as_ref();
+        running.map_or_else(Vec::new, |running| running.server.peers(most))
+    }
+
     fn close(&mut self) {
         if let Some(running) = self.running.take() {
             drop(running.stop_listening());
@@ -223,6 +249,19 @@ struct Counts {
     failed: Cell<u64>,
     /// Lines without a byte, which make no event.
     empty_lines: Cell<u64>,
+}
+
+impl Counts {
+    fn named(&self) -> Vec<(&'static str, u64)> {
+        let counts = [
+            ("requests_accepted", &self.accepted),
+            ("requests_refused", &self.refused),
+            ("requests_busy", &self.busy),
+            ("requests_failed", &self.failed),
+            ("empty_lines", &self.empty_lines),
+        ];
+        counts.map(|(name, count)| (name, count.get())).to_vec()
+    }
 }
 
 /// What all requests of a source share.

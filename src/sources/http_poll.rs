@@ -23,6 +23,7 @@ use crate::deferred::{Deferred, Failure};
 use crate::http::{BodyLimits, Client, ClientOptions, Headers, Url};
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::time::Duration;
@@ -245,6 +246,25 @@ impl Source for HttpPoll {
         });
         self.running = Some(Running { client, pollers });
         Ok(about.collect())
+    }
+
+    fn facts(&self) -> Facts {
+        let mut counts = ["documents", "unchanged", "failures", "skipped_rounds"]
+            .map(|name| (name, 0))
+            .to_vec();
+        let pollers = self.running.iter().flat_map(|running| &running.pollers);
+        for poller in pollers {
+            let more = poller.counts();
+            counts
+                .iter_mut()
+                .zip(more)
+                .for_each(|(sum, one)| sum.1 += one);
+        }
+        Facts {
+            places: self.urls.iter().map(Url::to_string).collect(),
+            counts,
+            ..Facts::default()
+        }
     }
 
     /// Requests under way are given up: what they would have brought is there for the next run.

@@ -10,6 +10,7 @@ mod framed;
 mod generate;
 mod http;
 mod http_poll;
+mod losses;
 mod socket;
 
 use crate::pipeline::descriptor::Descriptor;

@@ -15,11 +15,14 @@ use crate::deferred::{Deferred, Failure, Promise, join_all};
 use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
 use crate::protocol::Framing;
-use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRefused};
+use crate::telemetry::events::{
+    ConnectionClosed, ConnectionOpened, ConnectionRefused, ReceiveBuffer,
+};
 use crate::time::Duration;
 use crate::transport::{
     Accept, Address, BindOptions, Carries, CloseReason, Connection, ConnectionId,
@@ -58,6 +61,17 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )
         .default("\"auto\""),
         shared_options::MAX_MESSAGE,
+        Opt::new(
+            "receive_buffer",
+            "what the kernel is asked to hold for each UDP socket while the daemon is busy, in \
+             bytes; the start says where it grants less (sysctl net.core.rmem_max)",
+            Kind::Size {
+                min: 4 << 10,
+                max: 1 << 30,
+                words: &[],
+            },
+        )
+        .default("\"8MiB\""),
     ],
     shared: &[shared_options::ACCEPTING],
     example: "[source.lines]\ntype   = \"socket\"\nlisten = [\"tcp://127.0.0.1:5514\"]\n",
@@ -74,6 +88,7 @@ fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
             .map_err(|e| e.of("listen"))?,
         framing: framing.parse().unwrap_or(Framing::Auto),
         max_message: options.size("max_message") as usize,
+        receive_buffer_bytes: options.size("receive_buffer") as usize,
         connection: ConnectionOptions {
             idle_timeout: options.maybe_duration("idle_timeout"),
             keepalive: options.maybe_duration("keepalive"),
@@ -93,6 +108,7 @@ struct SocketSource {
     addresses: Vec<Address>,
     framing: Framing,
     max_message: usize,
+    receive_buffer_bytes: usize,
     connection: ConnectionOptions,
     limits: Rc<Limits>,
     running: Option<Running>,
@@ -146,6 +162,24 @@ impl Source for SocketSource {
         }
     }
 
+    fn facts(&self) -> Facts {
+        let Some(running) = &self.running else {
+            return Facts::default();
+        };
+        running.facts()
+    }
+
+    fn peers(&self, most: usize) -> Vec<String> {
+        let Some(running) = &self.running else {
+            return Vec::new();
+        };
+        let open = running.shared.connections.borrow();
+        let peers = open
+            .values()
+            .map(|connection| connection.peer().to_string());
+        peers.take(most).collect()
+    }
+
     fn close(&mut self) {
         if let Some(running) = &self.running {
             running.close_sockets();
@@ -168,12 +202,20 @@ impl SocketSource {
             _ => (address.is_datagram() == Some(true)) == (what == Carries::Datagrams),
         };
         if of_kind(Carries::Datagrams) {
-            let options = DatagramOptions::default();
+            let options = DatagramOptions {
+                bind: BindOptions {
+                    receive_buffer_bytes: Some(self.receive_buffer_bytes),
+                    ..BindOptions::default()
+                },
+                ..DatagramOptions::default()
+            };
             let shared = Rc::clone(&running.shared.input);
             let inputs = || DatagramInput::new(&shared) as Box<dyn Datagrams>;
             for socket in network.bind_datagrams(address, &options, inputs)? {
                 about.push(line(address, socket.local_address()));
                 about.extend(hint(socket.local_address(), "-d"));
+                self.say_what_was_granted(&running.shared.component, &socket);
+                running.shared.input.losses().watch(&socket);
                 running.datagrams.push(socket);
             }
         }
@@ -184,6 +226,7 @@ impl SocketSource {
                 connection: self.connection.clone(),
                 limits: Some(Rc::clone(&self.limits)),
             };
+            running.shared.input.losses().limited_by(&self.limits);
             let accept = Rc::new(Door(Rc::clone(&running.shared)));
             for listener in network.listen(address, options, accept)? {
                 about.push(line(address, listener.local_address()));
@@ -192,6 +235,21 @@ impl SocketSource {
             }
         }
         Ok(about)
+    }
+}
+
+impl SocketSource {
+    /// Only of sockets whose buffer is the kernel's to limit: a Unix socket has none.
+    fn say_what_was_granted(&self, component: &str, socket: &DatagramSocket) {
+        if let Some(granted_bytes) = socket.receive_buffer_bytes() {
+            let record = ReceiveBuffer {
+                component,
+                address: socket.local_address(),
+                asked_bytes: self.receive_buffer_bytes as u64,
+                granted_bytes: granted_bytes as u64,
+            };
+            record.log();
+        }
     }
 }
 
@@ -209,7 +267,24 @@ fn hint(local: &Endpoint, transport: &str) -> Option<String> {
     ))
 }
 
+/// Where a socket is bound, as an address, by the scheme of its family.
+fn place(local: &Endpoint, ip: &str, unix: &str) -> String {
+    let scheme = if local.is_ip() { ip } else { unix };
+    format!("{scheme}://{local}")
+}
+
 impl Running {
+    fn facts(&self) -> Facts {
+        let mut facts = self.shared.input.facts();
+        let listeners = self.listeners.iter().map(Listener::local_address);
+        let datagrams = self.datagrams.iter().map(DatagramSocket::local_address);
+        facts.places = listeners
+            .map(|at| place(at, "tcp", "unix"))
+            .chain(datagrams.map(|at| place(at, "udp", "unixgram")))
+            .collect();
+        facts
+    }
+
     fn close_sockets(&self) {
         self.listeners
             .iter()
@@ -219,6 +294,7 @@ impl Running {
 
     /// What has arrived is taken, then everything is closed. Fires when it is.
     fn stop(&self) -> Deferred<()> {
+        self.shared.input.losses().stop();
         let stopped: Vec<_> = self.listeners.iter().map(Listener::stop).collect();
         self.datagrams.iter().for_each(DatagramSocket::drain);
         let shared = Rc::clone(&self.shared);
@@ -279,10 +355,8 @@ impl Accept for Door {
     }
 
     fn refused(&self, peer: &Peer, why: Refusal) -> Option<Box<dyn Protocol>> {
-        let reason = match why {
-            Refusal::Total(_) => "max_connections",
-            Refusal::PerPeer(_) => "max_connections_per_peer",
-        };
+        let reason = why.option();
+        self.0.input.may_have_lost();
         let component = &self.0.component;
         ConnectionRefused {
             component,

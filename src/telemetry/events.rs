@@ -6,6 +6,7 @@
 //! writes the record, not here.
 
 mod buffers;
+mod operator;
 mod sources;
 
 use std::fmt::{self, Display};
@@ -13,9 +14,10 @@ use std::fmt::{self, Display};
 use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
+pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
 pub use sources::{
     FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
-    PollSkipped, SourceCounts,
+    PollSkipped, ReceiveBuffer, SourceCounts, SourceLosses,
 };
 
 /// Amounts by name (`main.2:drop_if`, `give_up`), printed as `a=1,b=2`.
@@ -309,6 +311,8 @@ pub struct SourceBlocked<'a> {
     pub why: &'a dyn DisplayDebug,
     /// Bytes held for it.
     pub held_bytes: u64,
+    /// Events held for it.
+    pub held_events: u64,
     /// How long it has been waiting.
     pub blocked: Duration,
 }
@@ -321,11 +325,14 @@ impl SourceBlocked<'_> {
             sink,
             why,
             held_bytes,
+            held_events,
             blocked,
         } = self;
         let seconds = blocked.as_secs();
-        tracing::warn!(component, event = "source_blocked", sink, why = %why, held_bytes, seconds,
-            "blocked for {seconds} s by sink.{sink}: {why}");
+        tracing::warn!(component, event = "source_blocked", sink, why = %why, held_bytes,
+            held_events, seconds,
+            "blocked for {seconds} s by sink.{sink}, which holds {held_events} events \
+             ({held_bytes} bytes): {why}");
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! Nobody who logs ever waits: a full queue drops the record and counts it, and the count is
 //! logged when there is room again. No byte of a peer reaches a terminal or a line border
-//! unescaped. An idle writer sleeps without a time limit.
+//! unescaped. An idle writer sleeps without a time limit. [`last_errors`] remembers what each
+//! component complained of last.
 //!
 //! Not here: counters of events (`pipeline` keeps its ledgers), metrics, and the start of the
 //! writer's thread, which the caller passes in.
@@ -17,6 +18,7 @@ pub mod capture;
 pub mod escape;
 pub mod events;
 pub mod format;
+pub mod last_errors;
 pub mod layer;
 pub mod queue;
 pub mod record;
@@ -33,6 +35,7 @@ use crate::time::{Duration, SystemClock};
 
 pub use escape::Quoted;
 pub use format::Format;
+pub use last_errors::{Complaint, LastErrors};
 pub use record::Level;
 
 use layer::{Layer, Levels};
@@ -89,10 +92,12 @@ where
     let body = Box::new(move || writer::run(&of_writer, output));
     spawn("log", body).map_err(InitError::Thread)?;
     let levels = Levels::new(options.level, options.levels);
-    let layer = Layer::new(levels, Box::new(SystemClock::new()), vec![queue.clone()]);
+    let last_errors = Arc::<LastErrors>::default();
+    let observers: Vec<Arc<dyn layer::Observer>> = vec![queue.clone(), last_errors.clone()];
+    let layer = Layer::new(levels, Box::new(SystemClock::new()), observers);
     tracing::subscriber::set_global_default(Registry::default().with(layer))
         .map_err(|_| InitError::AlreadySet)?;
-    Ok(Guard { queue })
+    Ok(Guard { queue, last_errors })
 }
 
 fn default_format() -> Format {
@@ -117,6 +122,7 @@ fn human() -> Format {
 #[derive(Debug)]
 pub struct Guard {
     queue: Arc<Queue>,
+    last_errors: Arc<LastErrors>,
 }
 
 /// How long a dropped guard waits for the writer.
@@ -127,6 +133,11 @@ impl Guard {
     /// left, because what reads our stderr does not.
     pub fn flush(&self, limit: Duration) -> bool {
         self.queue.flush(limit)
+    }
+
+    /// What each component complained of last.
+    pub fn last_errors(&self) -> Arc<LastErrors> {
+        Arc::clone(&self.last_errors)
     }
 
     /// Records dropped so far because the queue was full or the output failed.

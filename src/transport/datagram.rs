@@ -21,7 +21,7 @@ use super::adopt::Carries;
 use super::chunk::CHUNK_BYTES;
 use super::connection::{CloseReason, Peer};
 use super::listener::{self, ListenError};
-use super::net::{BindOptions, Endpoint, Received, SocketId};
+use super::net::{BindOptions, Endpoint, Net, Received, SocketId, SocketOption};
 use super::network::Network;
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Handle, Handler, Progress, Token};
@@ -99,6 +99,19 @@ impl DatagramSocket {
     /// Datagrams that were not sent.
     pub fn dropped_count(&self) -> u64 {
         self.post.dropped.get()
+    }
+
+    /// Datagrams that the kernel had no room for since the socket was ours; `None` where it does
+    /// not tell. Asks the kernel, while the socket is open.
+    pub fn kernel_drops(&self) -> Option<u64> {
+        self.post.look_at_drops();
+        self.post.drops.get().map(|drops| drops.total)
+    }
+
+    /// What the kernel holds for the socket at most, in bytes; `None` where that is not what
+    /// limits it (a Unix socket's sender is made to wait).
+    pub fn receive_buffer_bytes(&self) -> Option<usize> {
+        self.post.receive_buffer_bytes
     }
 
     /// Receives nothing more until `resume`; the kernel's buffer fills, then it drops.
@@ -235,10 +248,29 @@ struct Post {
     paused: Cell<bool>,
     draining: Cell<bool>,
     dropped: Cell<u64>,
+    /// `None` where the kernel does not tell.
+    drops: Cell<Option<Drops>>,
+    receive_buffer_bytes: Option<usize>,
     /// Absent while it runs, and after the end.
     datagrams: RefCell<Option<Box<dyn Datagrams>>>,
     complaint_after: Cell<Instant>,
     complaints_left_out: Cell<u64>,
+}
+
+/// The kernel's drops at one socket: its counter has 32 bits, and may have begun before us.
+#[derive(Clone, Copy)]
+struct Drops {
+    last: u32,
+    total: u64,
+}
+
+impl Drops {
+    fn seen(self, now: u32) -> Drops {
+        Drops {
+            last: now,
+            total: self.total + u64::from(now.wrapping_sub(self.last)),
+        }
+    }
 }
 
 impl Post {
@@ -248,15 +280,21 @@ impl Post {
         options: &DatagramOptions,
         datagrams: Box<dyn Datagrams>,
     ) -> io::Result<DatagramSocket> {
+        let net = network.net();
+        let local = net.local(socket)?;
+        let receive_buffer_bytes = grow_receive_buffer(net, socket, &local, &options.bind)?;
+        let drops = net.drops(socket).ok().filter(|_| local.is_ip());
         let post = Rc::new(Post {
             network: network.clone(),
             socket,
-            local: network.net().local(socket)?,
+            local,
             max_bytes: options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX),
             token: Cell::new(None),
             paused: Cell::new(false),
             draining: Cell::new(false),
             dropped: Cell::new(0),
+            drops: Cell::new(drops.map(|last| Drops { last, total: 0 })),
+            receive_buffer_bytes,
             datagrams: RefCell::new(Some(datagrams)),
             complaint_after: Cell::new(Instant::ZERO),
             complaints_left_out: Cell::new(0),
@@ -362,18 +400,44 @@ impl Post {
         tracing::warn!(event = "datagram_failed", %address, why, left_out, "{text}");
     }
 
+    fn look_at_drops(&self) {
+        let (known, now) = (self.drops.get(), self.network.net().drops(self.socket));
+        if let (Some(known), Ok(now)) = (known, now) {
+            self.drops.set(Some(known.seen(now)));
+        }
+    }
+
     /// Told once by the reactor; a loss that did not begin with `close` is its shutdown.
     fn lost(&self) {
         let reason = match self.token.take() {
             Some(_) => CloseReason::Aborted,
             None => CloseReason::Local,
         };
+        self.look_at_drops();
         self.network.net().close(self.socket);
         let datagrams = self.datagrams.take();
         if let Some(datagrams) = datagrams {
             datagrams.closed(&reason);
         }
     }
+}
+
+/// Asks for the buffer where the socket was not made with it, because it was handed over; gives
+/// what there is then.
+fn grow_receive_buffer(
+    net: &dyn Net,
+    socket: SocketId,
+    local: &Endpoint,
+    options: &BindOptions,
+) -> io::Result<Option<usize>> {
+    if !local.is_ip() {
+        return Ok(None);
+    }
+    let asked = options.receive_buffer_bytes.unwrap_or(0);
+    if net.receive_buffer(socket)? < asked {
+        net.set(socket, SocketOption::ReceiveBuffer(asked))?;
+    }
+    net.receive_buffer(socket).map(Some)
 }
 
 struct PostHandler(Rc<Post>);

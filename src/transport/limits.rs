@@ -19,6 +19,7 @@ pub struct Limits {
     total_max: usize,
     per_peer_max: Option<usize>,
     total: Cell<usize>,
+    counts: Cell<LimitCounts>,
     peers: RefCell<HashMap<IpAddr, usize>>,
 }
 
@@ -29,12 +30,30 @@ impl Limits {
             total_max,
             per_peer_max,
             total: Cell::new(0),
+            counts: Cell::default(),
             peers: RefCell::default(),
         })
     }
 
     /// Counts a connection from `peer` in, if there is room.
     pub fn admit(self: &Rc<Self>, peer: &Endpoint) -> Result<Permit, Refusal> {
+        let admitted = self.try_admit(peer);
+        let mut counts = self.counts.get();
+        match &admitted {
+            Ok(_) => counts.admitted += 1,
+            Err(Refusal::Total(_)) => counts.refused_total += 1,
+            Err(Refusal::PerPeer(_)) => counts.refused_per_peer += 1,
+        }
+        self.counts.set(counts);
+        admitted
+    }
+
+    /// What was let in and turned away since the start.
+    pub fn counts(&self) -> LimitCounts {
+        self.counts.get()
+    }
+
+    fn try_admit(self: &Rc<Self>, peer: &Endpoint) -> Result<Permit, Refusal> {
         if self.total.get() >= self.total_max {
             return Err(Refusal::Total(self.total_max));
         }
@@ -68,6 +87,27 @@ impl Limits {
     }
 }
 
+/// Connections since the start, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitCounts {
+    /// Let in.
+    pub admitted: u64,
+    /// Turned away because too many were open.
+    pub refused_total: u64,
+    /// Turned away because too many of the same peer were open.
+    pub refused_per_peer: u64,
+}
+
+impl LimitCounts {
+    /// Those that were turned away, by the name of the option.
+    pub fn refused(&self) -> [(&'static str, u64); 2] {
+        [
+            (MAX_CONNECTIONS, self.refused_total),
+            (MAX_CONNECTIONS_PER_PEER, self.refused_per_peer),
+        ]
+    }
+}
+
 /// One counted connection; dropped, it is not counted any more.
 #[derive(Debug)]
 pub struct Permit {
@@ -98,6 +138,19 @@ pub enum Refusal {
     /// So many connections of this peer are open already.
     PerPeer(usize),
 }
+
+impl Refusal {
+    /// The option that sets the limit.
+    pub fn option(self) -> &'static str {
+        match self {
+            Refusal::Total(_) => MAX_CONNECTIONS,
+            Refusal::PerPeer(_) => MAX_CONNECTIONS_PER_PEER,
+        }
+    }
+}
+
+const MAX_CONNECTIONS: &str = "max_connections";
+const MAX_CONNECTIONS_PER_PEER: &str = "max_connections_per_peer";
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,6 +210,12 @@ mod tests {
         assert_eq!(limits.open_count(), 1);
         drop(first);
         assert_eq!((limits.open_count(), limits.peers.borrow().len()), (0, 0));
+        let counts = LimitCounts {
+            admitted: 1,
+            refused_per_peer: 1,
+            ..LimitCounts::default()
+        };
+        assert_eq!(limits.counts(), counts);
     }
 
     #[test]

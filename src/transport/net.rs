@@ -99,7 +99,8 @@ pub struct BindOptions {
     pub reuse_port: bool,
     /// IP_FREEBIND: an address that this machine does not have yet is accepted.
     pub free_bind: bool,
-    /// SO_RCVBUF in bytes, for datagrams; `None` keeps the system's.
+    /// SO_RCVBUF in bytes, for datagrams over IP; `None` keeps the system's. The system may
+    /// grant less: [`Net::receive_buffer`] says what.
     pub receive_buffer_bytes: Option<usize>,
 }
 
@@ -209,6 +210,13 @@ pub trait Net {
 
     /// The next datagram, which may be empty. One longer than `into` is cut and marked.
     fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received>;
+
+    /// What the system holds for a datagram socket at most, in bytes of SO_RCVBUF.
+    fn receive_buffer(&self, socket: SocketId) -> io::Result<usize>;
+
+    /// Datagrams that the system had no room for since the socket was opened, modulo 2^32; an
+    /// error where it does not tell.
+    fn drops(&self, socket: SocketId) -> io::Result<u32>;
 
     /// Sends one datagram, to `to` or else to the dialled peer.
     fn send(&self, socket: SocketId, payload: &[u8], to: Option<&Endpoint>) -> io::Result<()>;

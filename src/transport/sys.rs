@@ -184,10 +184,18 @@ impl Net for SysNet {
 
     fn bind(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId> {
         let (fd, path) = self.bound(at, SocketType::DGRAM, options)?;
-        if let Some(bytes) = options.receive_buffer_bytes {
-            sockopt::set_socket_recv_buffer_size(&fd, bytes)?;
+        if let Some(bytes) = options.receive_buffer_bytes.filter(|_| at.is_ip()) {
+            set_receive_buffer(fd.as_fd(), bytes)?;
         }
         Ok(self.insert(fd, path))
+    }
+
+    fn receive_buffer(&self, socket: SocketId) -> io::Result<usize> {
+        self.with(socket, |fd| Ok(receive_buffer_of(fd)?))
+    }
+
+    fn drops(&self, socket: SocketId) -> io::Result<u32> {
+        self.with(socket, outq::drops)
     }
 
     fn dial(&self, to: &Endpoint) -> io::Result<SocketId> {
@@ -238,9 +246,7 @@ impl Net for SysNet {
                 SocketOption::UserTimeout(limit) if tcp => {
                     sockopt::set_tcp_user_timeout(fd, millis(limit))?;
                 }
-                SocketOption::ReceiveBuffer(bytes) => {
-                    sockopt::set_socket_recv_buffer_size(fd, bytes)?;
-                }
+                SocketOption::ReceiveBuffer(bytes) => set_receive_buffer(fd, bytes)?,
                 SocketOption::SendBuffer(bytes) => sockopt::set_socket_send_buffer_size(fd, bytes)?,
                 _ => {}
             }
@@ -410,6 +416,22 @@ fn prepare_ip(
         sockopt::set_ip_freebind(fd, true)?;
     }
     Ok(())
+}
+
+/// Asks for a receive buffer; past the system's limit where we may (CAP_NET_ADMIN). The system
+/// grants what it grants without a word.
+fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Errno> {
+    sockopt::set_socket_recv_buffer_size(fd, bytes)?;
+    if receive_buffer_of(fd)? < bytes {
+        // Not allowed to most: what was granted above is kept then.
+        let _ = sockopt::set_socket_recv_buffer_size_force(fd, bytes);
+    }
+    Ok(())
+}
+
+/// The kernel doubles what is set, for its own overhead, and tells the double (socket(7)).
+fn receive_buffer_of(fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+    Ok(sockopt::socket_recv_buffer_size(fd)? / 2)
 }
 
 fn set_keepalive(fd: BorrowedFd<'_>, after: Option<Duration>) -> Result<(), Errno> {

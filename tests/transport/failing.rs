@@ -80,6 +80,12 @@ impl Net for Failing {
     fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received> {
         self.net.recv(socket, into)
     }
+    fn receive_buffer(&self, socket: SocketId) -> io::Result<usize> {
+        self.net.receive_buffer(socket)
+    }
+    fn drops(&self, socket: SocketId) -> io::Result<u32> {
+        self.net.drops(socket)
+    }
     fn send(&self, socket: SocketId, payload: &[u8], to: Option<&Endpoint>) -> io::Result<()> {
         self.net.send(socket, payload, to)
     }

@@ -17,6 +17,8 @@ pub(super) struct Post {
     to: Option<Endpoint>,
     queue: VecDeque<(Vec<u8>, Endpoint)>,
     queued_bytes: usize,
+    /// Datagrams that found it full.
+    drops: u32,
     /// What became of a former send.
     error: Option<ErrorKind>,
     /// Who met a full queue here.
@@ -24,7 +26,7 @@ pub(super) struct Post {
 }
 
 /// Bytes that wait at one socket; what is more is dropped.
-const QUEUE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// The longest datagram (RFC 768 over IPv4).
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
@@ -34,6 +36,7 @@ impl Post {
             to,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            drops: 0,
             error: None,
             waiting: Vec::new(),
         }
@@ -117,9 +120,11 @@ impl Inner {
         let mut state = self.state.borrow_mut();
         let found = receiver.and_then(|id| state.sockets.get(id).ok());
         if let Some(socket) = found {
-            if let Kind::Post(post) = &mut socket.kind
-                && !post.is_full(payload.len())
-            {
+            if let Kind::Post(post) = &mut socket.kind {
+                if post.is_full(payload.len()) {
+                    post.drops += 1;
+                    return;
+                }
                 post.push(payload, from);
                 self.io.set_readable(socket.io);
             }
@@ -154,6 +159,14 @@ impl Inner {
             from,
             truncated: payload.len() > into.len(),
         })
+    }
+
+    pub(super) fn drops(&self, id: SocketId) -> io::Result<u32> {
+        let mut state = self.state.borrow_mut();
+        match &state.sockets.get(id)?.kind {
+            Kind::Post(post) => Ok(post.drops),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        }
     }
 
     /// The socket that is bound at `to`.

@@ -141,6 +141,9 @@ impl Lane {
         let Some(due) = due.filter(|_| self.stop.get() == Stop::Running) else {
             return;
         };
+        if self.trouble_since.get().is_some() {
+            self.inlet.tries_again_in(due.since(self.handle.now()));
+        }
         let weak = Rc::downgrade(self);
         let timer = self.handle.call_at(due, move |_| {
             if let Some(lane) = weak.upgrade() {

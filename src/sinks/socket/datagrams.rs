@@ -135,6 +135,7 @@ impl Post {
         let why = failure.to_string();
         self.inlet.set_trouble(Some(&why));
         let retry_in = self.backoff.borrow_mut().delay();
+        self.inlet.tries_again_in(retry_in);
         let record = ConnectFailed {
             component: &self.component,
             address: &self.address,

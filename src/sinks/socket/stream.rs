@@ -76,6 +76,11 @@ impl Sender {
         Sender { line, client }
     }
 
+    /// Connections that stand: one, or none.
+    pub(super) fn connections(&self) -> u64 {
+        u64::from(self.line.connection.borrow().is_some())
+    }
+
     /// Closes the connection; what is not settled by now goes back to the port.
     pub(super) fn stop(self) -> Deferred<()> {
         let Sender { line, client } = self;
@@ -259,6 +264,9 @@ impl Dialler for Dial {
         let line = &self.0;
         let why = failure.to_string();
         line.inlet.set_trouble(Some(&why));
+        if let Some(delay) = retry_in {
+            line.inlet.tries_again_in(delay);
+        }
         let record = ConnectFailed {
             component: &line.component,
             address: &line.address,

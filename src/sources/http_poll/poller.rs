@@ -144,6 +144,17 @@ impl Poller {
         self.tick_at(self.plan.start + soon);
     }
 
+    /// Documents, answers without news, failures and rounds left out, since the start.
+    pub(super) fn counts(&self) -> [u64; 4] {
+        let counts = &self.counts;
+        [
+            counts.documents.get(),
+            counts.unchanged.get(),
+            counts.failures.get(),
+            counts.skipped.get(),
+        ]
+    }
+
     /// No more ticks; a request under way is given up.
     pub(super) fn stop(&self) {
         self.state.set(State::Stopped);

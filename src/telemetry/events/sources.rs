@@ -241,6 +241,10 @@ pub struct SourceCounts<'a> {
     pub framing_errors: u64,
     /// Batches that a sink gave up.
     pub failed_batches: u64,
+    /// Datagrams that the kernel had no room for.
+    pub kernel_drops: u64,
+    /// Connections turned away at a limit.
+    pub refused: u64,
 }
 
 impl SourceCounts<'_> {
@@ -256,6 +260,8 @@ impl SourceCounts<'_> {
             incomplete,
             framing_errors,
             failed_batches,
+            kernel_drops,
+            refused,
         } = self;
         tracing::info!(
             component = format!("source.{source}"),
@@ -269,7 +275,99 @@ impl SourceCounts<'_> {
             incomplete,
             framing_errors,
             failed_batches,
+            kernel_drops,
+            refused,
             "counts"
         );
+    }
+}
+
+/// What a source has lost since its last such line; at most one in ten seconds.
+#[derive(Debug)]
+pub struct SourceLosses<'a> {
+    /// The source, with `source.`.
+    pub component: &'a str,
+    /// Datagrams that the kernel had no room for.
+    pub kernel_drops: u64,
+    /// Events that were cut at `max_message`.
+    pub truncated: u64,
+    /// Connections closed, or datagrams left out, because their frames could not be told apart.
+    pub framing_errors: u64,
+    /// Connections turned away at a limit.
+    pub refused: u64,
+}
+
+impl SourceLosses<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let SourceLosses {
+            component,
+            kernel_drops,
+            truncated,
+            framing_errors,
+            refused,
+        } = self;
+        let parts = [
+            (*kernel_drops, "datagrams dropped by the kernel"),
+            (*truncated, "events truncated"),
+            (*framing_errors, "framing errors"),
+            (*refused, "connections refused"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let advice = match kernel_drops {
+            0 => "",
+            _ => {
+                "; what is blocked by a sink, or too slow, loses datagrams: a larger \
+                  receive_buffer helps over short bursts"
+            }
+        };
+        tracing::warn!(
+            component,
+            event = "losses",
+            kernel_drops,
+            truncated,
+            framing_errors,
+            refused,
+            "since the last such line: {}{advice}",
+            parts.join(", ")
+        );
+    }
+}
+
+/// How much the kernel holds for a datagram socket.
+#[derive(Debug)]
+pub struct ReceiveBuffer<'a> {
+    /// The source, with `source.`.
+    pub component: &'a str,
+    /// Where the socket is bound.
+    pub address: &'a dyn DisplayDebug,
+    /// What was asked for.
+    pub asked_bytes: u64,
+    /// What was granted.
+    pub granted_bytes: u64,
+}
+
+impl ReceiveBuffer<'_> {
+    /// Logs it: a warning where the kernel grants less than was asked for.
+    pub fn log(&self) {
+        let ReceiveBuffer {
+            component,
+            address,
+            asked_bytes,
+            granted_bytes,
+        } = self;
+        if granted_bytes >= asked_bytes {
+            tracing::info!(component, event = "receive_buffer", address = %address, asked_bytes,
+                granted_bytes, "the kernel holds up to {granted_bytes} bytes for {address}");
+        } else {
+            tracing::warn!(component, event = "receive_buffer", address = %address, asked_bytes,
+                granted_bytes,
+                "the kernel holds only {granted_bytes} of {asked_bytes} bytes for {address}, so \
+                 that bursts may be lost; raise the limit (sysctl -w \
+                 net.core.rmem_max={asked_bytes}) or lower receive_buffer");
+        }
     }
 }

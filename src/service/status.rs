@@ -1,0 +1,405 @@
+//! How the daemon is, as JSON: the answer to `GET /status` and `GET /status/debug`.
+//!
+//! docs/STATUS.md has every field. It is made when it is asked for, of the ledgers, the
+//! components' own facts and the log's last complaints; nothing is kept for it. Lists without a
+//! natural bound are cut at [`LIST_MAX`] and say how many were left out.
+//!
+//! Texts may come from peers: in JSON every character that could move a cursor is written as
+//! `\u…`. Secrets are in none of the sources of this.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::deferred;
+use crate::pipeline::blocked::Blocked;
+use crate::pipeline::facts::Facts;
+use crate::pipeline::graph::Pipeline;
+use crate::pipeline::health::Trouble;
+use crate::pipeline::intake::Flow;
+use crate::pipeline::ledger::Tally;
+use crate::pipeline::memory::Memory;
+use crate::pipeline::part::Stage;
+use crate::pipeline::port::Port;
+use crate::reactor::Handle;
+use crate::telemetry::{Complaint, LastErrors, escape};
+use crate::time::{Duration, Instant, WallTime};
+
+use super::assembly::{Daemon, Described};
+
+/// The form of the JSON: it grows by new fields; this number changes when an old one does.
+pub const SCHEMA: u64 = 1;
+
+/// Entries of a list that grows with the load.
+pub const LIST_MAX: usize = 1000;
+
+/// Everything that is asked how it is.
+pub struct Status {
+    /// What runs.
+    pub daemon: Rc<Daemon>,
+    /// What it runs on.
+    pub reactor: Handle,
+    /// The budget of all events.
+    pub memory: Memory,
+    /// What was complained of.
+    pub last_errors: Arc<LastErrors>,
+    /// The config that it was started with.
+    pub config: PathBuf,
+    /// When it was started.
+    pub started: (Instant, WallTime),
+    /// Whether it is being stopped.
+    pub is_stopping: Box<dyn Fn() -> bool>,
+}
+
+impl Status {
+    /// The report; with `debug` also what goes on inside.
+    pub fn report(&self, debug: bool) -> Value {
+        let flows = self.daemon.flows();
+        let flows: HashMap<&str, &Flow> = flows.iter().map(|flow| (&*flow.name, flow)).collect();
+        let ports = self.daemon.ports().iter();
+        let ports: HashMap<&str, &Rc<Port>> = ports.map(|port| (port.name(), port)).collect();
+        let sources = self.daemon.describe_sources().into_iter().map(|source| {
+            let flow = flows.get(&*source.name).copied();
+            self.source(&source, flow)
+        });
+        let sources: Vec<Value> = sources.collect();
+        let sinks = self.daemon.describe_sinks().into_iter().map(|sink| {
+            let port = ports.get(&*sink.name).copied();
+            self.sink(&sink, port)
+        });
+        let sinks: Vec<Value> = sinks.collect();
+        let pipelines = self.daemon.pipelines().iter();
+        let pipelines: Vec<Value> = pipelines.map(|pipeline| self.pipeline(pipeline)).collect();
+        let mut report = json!({
+            "schema": SCHEMA,
+            "daemon": self.daemon_itself(),
+            "sources": sources,
+            "pipelines": pipelines,
+            "sinks": sinks,
+        });
+        if debug {
+            report["debug"] = self.debug();
+        }
+        report
+    }
+
+    fn daemon_itself(&self) -> Value {
+        let (began, wall) = self.started;
+        let state = match (self.is_stopping)() {
+            true => "stopping",
+            false => "running",
+        };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "config": self.config.to_string_lossy(),
+            "state": state,
+            "started": wall.to_string(),
+            "uptime_seconds": seconds(self.reactor.fresh().since(began)),
+            "memory": {
+                "used_bytes": self.memory.used_bytes(),
+                "limit_bytes": self.memory.limit_bytes(),
+            },
+            "last_error": complaint(self.last_errors.last()),
+        })
+    }
+
+    fn source(&self, source: &Described, flow: Option<&Flow>) -> Value {
+        let mut shown = self.component("source", source);
+        let facts = &source.facts;
+        shown.insert("connections".into(), connections(facts));
+        shown.insert("sockets".into(), sockets(facts));
+        if let Some(flow) = flow {
+            shown.insert("received_events".into(), flow.received_events.into());
+            shown.insert("outstanding_bytes".into(), flow.outstanding_bytes.into());
+            shown.insert("waiting_batches".into(), flow.waiting_batches.into());
+            shown.insert("ack".into(), stage(flow.stage).into());
+            shown.insert("blocked".into(), blocked(flow.blocked.as_ref()));
+            let stoppers = flow.stoppers.iter().map(
+                |stopper| json!({ "sink": stopper.port.name(), "because": stopper.why.word() }),
+            );
+            shown.insert("stopped_by".into(), stoppers.collect());
+        }
+        Value::Object(shown)
+    }
+
+    fn pipeline(&self, pipeline: &Pipeline) -> Value {
+        let books = pipeline.ledger();
+        json!({
+            "name": pipeline.name(),
+            "received": books.received.get(),
+            "produced": books.produced.get(),
+            "passed": books.passed.get(),
+            "filtered": tally(books.filtered.snapshot()),
+            "dropped": tally(books.dropped.snapshot()),
+            "dead_lettered": books.dead_lettered.get(),
+            "in_flight": books.in_flight.get(),
+            "errors": tally(books.failed.snapshot()),
+            "last_error": self.complaint_of("pipeline", pipeline.name()),
+        })
+    }
+
+    fn sink(&self, sink: &Described, port: Option<&Rc<Port>>) -> Value {
+        let mut shown = self.component("sink", sink);
+        shown.insert("connections".into(), sink.facts.connections.into());
+        let Some(port) = port else {
+            return Value::Object(shown);
+        };
+        let books = port.ledger();
+        let trouble = port.trouble_details();
+        let state = match &trouble {
+            Some(_) => "failing",
+            None => "up",
+        };
+        shown.insert("state".into(), state.into());
+        shown.insert("trouble".into(), self.trouble(trouble));
+        let last = port
+            .last_error()
+            .map(|error| json!({ "time": error.at.to_string(), "text": &*error.why }));
+        shown.insert("last_error".into(), last.into());
+        let ledger = json!({
+            "accepted": books.accepted.get(),
+            "recovered": books.recovered.get(),
+            "delivered": books.delivered.get(),
+            "dropped": tally(books.dropped.snapshot()),
+            "dead_lettered": books.dead_lettered.get(),
+            "buffered": books.buffered.get(),
+            "in_flight": books.in_flight.get(),
+        });
+        shown.insert("ledger".into(), ledger);
+        shown.insert("delivered_bytes".into(), books.delivered_bytes.get().into());
+        let buffer = json!({
+            "kind": "memory",
+            "events": books.open(),
+            "bytes": port.held_bytes(),
+            "capacity_bytes": port.capacity_bytes(),
+        });
+        shown.insert("buffer".into(), buffer);
+        Value::Object(shown)
+    }
+
+    /// What sources and sinks have in common.
+    fn component(&self, role: &str, one: &Described) -> Map<String, Value> {
+        let counts: BTreeMap<&str, u64> = one.facts.counts.iter().copied().collect();
+        let mut shown = Map::new();
+        shown.insert("name".into(), (&*one.name).into());
+        shown.insert("type".into(), one.kind.into());
+        shown.insert("places".into(), cut(one.facts.places.iter().cloned()));
+        shown.insert("counts".into(), json!(counts));
+        let last = self.complaint_of(role, &one.name);
+        shown.insert("last_error".into(), last);
+        shown
+    }
+
+    fn trouble(&self, trouble: Option<Trouble>) -> Value {
+        let now = self.reactor.now();
+        trouble.map_or(Value::Null, |trouble| {
+            json!({
+                "why": &*trouble.why,
+                "lasts_seconds": seconds(now.since(trouble.since)),
+                "failures": trouble.failures,
+                "next_try_seconds": trouble.next_try.map(|next| seconds(next.since(now))),
+            })
+        })
+    }
+
+    fn complaint_of(&self, role: &str, name: &str) -> Value {
+        complaint(self.last_errors.of(&format!("{role}.{name}")))
+    }
+
+    fn debug(&self) -> Value {
+        let stats = self.reactor.stats();
+        let peers = self.daemon.peers(LIST_MAX + 1);
+        let peers = peers
+            .into_iter()
+            .map(|(component, peer)| json!({ "component": component, "peer": peer }));
+        json!({
+            "reactor": {
+                "turns": stats.turns,
+                "dispatches": stats.dispatches,
+                "lag_seconds": stats.lag.as_secs_f64(),
+                "lag_peak_seconds": stats.lag_peak.as_secs_f64(),
+                "timer_late_peak_seconds": stats.timer_late_peak.as_secs_f64(),
+                "slow_callbacks": stats.slow_callbacks,
+                "panics": stats.panics,
+                "sources": stats.sources,
+                "ready": stats.ready,
+                "tasks": stats.tasks,
+            },
+            "timers": self.timers(),
+            "pending": self.pending(),
+            "jobs": self.jobs(),
+            "connections": cut(peers),
+        })
+    }
+
+    /// By the place in the code where they were set: there are few of those.
+    fn timers(&self) -> Value {
+        let now = self.reactor.now();
+        let mut by_place: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
+        for timer in self.reactor.pending_timers() {
+            let due = timer.deadline.since(now);
+            let entry = by_place.entry(timer.at.to_string()).or_insert((0, due));
+            *entry = (entry.0 + 1, entry.1.min(due));
+        }
+        let shown = by_place.into_iter().map(
+            |(at, (count, due))| json!({ "at": at, "count": count, "next_seconds": seconds(due) }),
+        );
+        cut(shown)
+    }
+
+    /// Named Deferreds without a result, by name and place.
+    fn pending(&self) -> Value {
+        let now = self.reactor.now();
+        let mut by_name: BTreeMap<(String, String), (u64, Duration, Option<String>)> =
+            BTreeMap::new();
+        for one in deferred::pending() {
+            let waits = now.since(one.since);
+            let key = (one.name, one.place.to_string());
+            let entry = by_name.entry(key).or_default();
+            entry.0 += 1;
+            entry.1 = entry.1.max(waits);
+            entry.2 = one.failed.or(entry.2.take());
+        }
+        let shown = by_name
+            .into_iter()
+            .map(|((name, at), (count, waits, failed))| {
+                let oldest_seconds = seconds(waits);
+                json!({ "name": name, "at": at, "count": count,
+                        "oldest_seconds": oldest_seconds, "failed": failed })
+            });
+        cut(shown)
+    }
+
+    fn jobs(&self) -> Value {
+        let mut by_label: BTreeMap<(String, &str), u64> = BTreeMap::new();
+        for (pool, label) in self.reactor.pending_jobs() {
+            *by_label
+                .entry((format!("{pool:?}").to_lowercase(), label))
+                .or_default() += 1;
+        }
+        let shown = by_label
+            .into_iter()
+            .map(|((pool, label), count)| json!({ "pool": pool, "label": label, "count": count }));
+        cut(shown)
+    }
+}
+
+/// The report as text, indented, without a character that a terminal would act on.
+pub fn text(report: &Value) -> String {
+    let plain = serde_json::to_string_pretty(report).unwrap_or_default();
+    let mut out = String::with_capacity(plain.len() + 1);
+    for c in plain.chars() {
+        // Below U+0080 all but DEL is escaped already, and a newline is ours.
+        match c {
+            '\n' => out.push(c),
+            c if escape::is_hostile(c) => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('\n');
+    out
+}
+
+/// A list of at most [`LIST_MAX`] entries; the last one says how many were left out.
+fn cut<T: Into<Value>>(entries: impl Iterator<Item = T>) -> Value {
+    let mut list: Vec<Value> = entries.map(Into::into).collect();
+    if list.len() > LIST_MAX {
+        let left_out = list.len() - LIST_MAX;
+        list.truncate(LIST_MAX);
+        list.push(json!({ "left_out": left_out }));
+    }
+    Value::Array(list)
+}
+
+fn connections(facts: &Facts) -> Value {
+    let refused: BTreeMap<&str, u64> = facts.refused.iter().copied().collect();
+    facts.connections.map_or(
+        Value::Null,
+        |open| json!({ "open": open, "accepted": facts.count("accepted"), "refused": refused }),
+    )
+}
+
+fn sockets(facts: &Facts) -> Value {
+    let shown = facts.sockets.iter().map(|socket| {
+        json!({
+            "address": socket.address,
+            "receive_buffer_bytes": socket.receive_buffer_bytes,
+            "kernel_drops": socket.kernel_drops,
+        })
+    });
+    cut(shown)
+}
+
+fn blocked(blocked: Option<&Blocked>) -> Value {
+    blocked.map_or(Value::Null, |blocked| {
+        json!({
+            "lasts_seconds": seconds(blocked.lasts),
+            "sink": blocked.sink.as_deref(),
+            "why": blocked.why,
+            "held_bytes": blocked.held_bytes,
+        })
+    })
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Received => "received",
+        Stage::Durable => "durable",
+        Stage::Delivered => "delivered",
+    }
+}
+
+fn tally(tally: Tally) -> Value {
+    let counts = tally.into_iter();
+    Value::Object(
+        counts
+            .map(|(name, count)| (name.to_string(), count.into()))
+            .collect(),
+    )
+}
+
+fn complaint(complaint: Option<Complaint>) -> Value {
+    complaint.map_or(Value::Null, |complaint| {
+        json!({
+            "time": complaint.time.to_string(),
+            "component": complaint.component,
+            "level": complaint.level.word(),
+            "text": complaint.text,
+        })
+    })
+}
+
+/// Seconds to the millisecond.
+fn seconds(span: Duration) -> f64 {
+    span.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn li_1_no_text_of_a_peer_reaches_the_terminal_as_it_is() {
+        let hostile = "a\x1b[2J\x07\r\n\u{9b}31m\u{202e}\u{2028}\x7f\"";
+        let shown = text(&json!({ "text": hostile }));
+        let body = shown.trim_end_matches('\n');
+        let acting = |c: &char| *c != '\n' && escape::is_hostile(*c);
+        assert_eq!(body.chars().filter(acting).count(), 0, "{shown:?}");
+        let back: Value = serde_json::from_str(&shown).unwrap_or_default();
+        assert_eq!(back["text"], hostile, "and it is the same text");
+    }
+
+    #[test]
+    fn a_list_says_how_much_of_it_is_missing() {
+        let list = cut(std::iter::repeat_n("x", LIST_MAX + 3));
+        let list = list.as_array().map_or(&[][..], Vec::as_slice);
+        assert_eq!(list.len(), LIST_MAX + 1);
+        assert_eq!(list.last(), Some(&json!({ "left_out": 3 })));
+        let whole = cut(std::iter::repeat_n("x", LIST_MAX));
+        assert_eq!(whole.as_array().map(Vec::len), Some(LIST_MAX));
+    }
+}

@@ -108,6 +108,8 @@ impl Engine {
         pipelines
             .iter()
             .for_each(|pipeline| pipeline.add_stoppers(&mut stoppers));
+        // A sink that drops when it is full stops nobody.
+        stoppers.retain(|stopper| stopper.port.when_full() == WhenFull::Block);
         let watch = BlockedWatch::new(
             name,
             stoppers,

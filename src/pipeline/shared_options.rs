@@ -7,16 +7,17 @@
 
 use super::descriptor::{Kind, Opt};
 use super::options::{Mistake, Value};
+use crate::time::Duration;
 
 /// Of every source.
 pub const SOURCE: &[Opt] = &[Opt::new(
     "ack",
     "when the sender gets its answer: \"received\" once every required sink has taken the \
-     events over, \"delivered\" once every required sink has delivered them, \"durable\" once \
-     they are on disk; without it \"delivered\"",
+     events over, \"durable\" once every required sink has them in its disk buffer, or delivered \
+     them where it has none, \"delivered\" once every required sink has delivered them; without \
+     it \"durable\" where every required sink has a disk buffer, else \"delivered\"",
     Kind::Word(&["received", "durable", "delivered"]),
-)
-.test(no_durable_yet)];
+)];
 
 /// Of every sink.
 pub const SINK: &[Opt] = &[
@@ -39,13 +40,25 @@ pub const SINK: &[Opt] = &[
         Kind::Word(&["block", "drop_newest", "drop_oldest"]),
     )
     .default("\"block\""),
-    Opt::new("buffer.disk", "size of the disk buffer", Kind::SIZE).test(no_disk_yet),
+    Opt::new(
+        "buffer.disk",
+        "size of a disk buffer, at least 8MiB: events are on disk before they count as \
+         `durable`, and outlive the daemon and the machine's power; `buffer.memory` is then \
+         what is held beside it. Without it events are held in memory alone",
+        Kind::Size {
+            min: 8 << 20,
+            max: 1 << 50,
+            words: &[],
+        },
+    ),
     Opt::new(
         "buffer.durability",
-        "when an event counts as on disk; belongs to `buffer.disk`",
-        Kind::Word(&["commit"]),
+        "when an event counts as on disk: \"commit\" once it is synced, which a power cut does \
+         not undo; \"interval:500ms\" once it is written, synced that often; \"os\" once it is \
+         written, synced when the system likes. Belongs to `buffer.disk`",
+        Kind::Text(Some(check_durability)),
     )
-    .test(no_disk_yet),
+    .default("\"commit\""),
     Opt::new(
         "replay",
         "what happens to events in the disk buffer at the start; belongs to `buffer.disk`",
@@ -128,12 +141,80 @@ fn no_disk_yet(_: &Value) -> Result<(), Mistake> {
     )
 }
 
-fn no_durable_yet(value: &Value) -> Result<(), Mistake> {
-    match value {
-        Value::Word("durable") => {
-            let message = "\"durable\" needs disk buffers, which are not available in this version";
-            Err(Mistake::new(message).help("write \"delivered\""))
+/// When an event counts as on disk: the meaning of `buffer.durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is synced.
+    Commit,
+    /// Once it is written; it is synced within so long.
+    Interval(Duration),
+    /// Once it is written.
+    Os,
+}
+
+/// Reads `buffer.durability`.
+///
+/// # Errors
+/// It is none of the three, or the interval is none from 1 ms to 1 h.
+pub fn durability(text: &str) -> Result<Durability, Mistake> {
+    let wrong = || {
+        Mistake::new("not a durability")
+            .help("write \"commit\", \"interval:500ms\" or \"os\"; the interval is from 1ms to 1h")
+    };
+    match text {
+        "commit" => return Ok(Durability::Commit),
+        "os" => return Ok(Durability::Os),
+        _ => {}
+    }
+    let interval = text.strip_prefix("interval:").ok_or_else(wrong)?;
+    let digits = interval.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &interval[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    match number.checked_mul(unit) {
+        Some(millis @ 1..=3_600_000) => Ok(Durability::Interval(Duration::from_millis(millis))),
+        _ => Err(wrong()),
+    }
+}
+
+fn check_durability(text: &str) -> Result<(), Mistake> {
+    durability(text).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durabilities_are_words_and_intervals() {
+        let millis = |number| Ok(Durability::Interval(Duration::from_millis(number)));
+        let check = |text, expected: Result<Durability, ()>| {
+            assert_eq!(durability(text).map_err(drop), expected, "{text}");
+        };
+        check("commit", Ok(Durability::Commit));
+        check("os", Ok(Durability::Os));
+        check("interval:500ms", millis(500));
+        check("interval:2s", millis(2_000));
+        check("interval:1h", millis(3_600_000));
+        for text in [
+            "",
+            "Commit",
+            "interval",
+            "interval:",
+            "interval:0s",
+            "interval:2",
+            "interval:s",
+            "interval:-1s",
+            "interval:61m",
+            "interval:99999999999999999999s",
+            "interval: 1s",
+        ] {
+            check(text, Err(()));
         }
-        _ => Ok(()),
     }
 }

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::memory::MemoryQueue;
 use crate::config::{
     Component, Config, Feed, Parts, Pipeline as PipelineConfig, Route as RouteConfig,
 };
@@ -20,13 +19,15 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::graph::{LabelledStep, Pipeline, Route};
 use crate::pipeline::guard::Guarded;
 use crate::pipeline::intake::{Engine, Flow};
+use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::Port;
-use crate::pipeline::queue::WhenFull;
 use crate::pipeline::step::Step;
 use crate::telemetry::events::{Amounts, PipelineCounts, SinkCounts};
 use crate::time::Scheduler;
+
+use super::buffers::Buffers;
 
 /// Everything that flows, and the components that make it flow.
 pub struct Daemon {
@@ -72,20 +73,30 @@ impl Daemon {
         parts: Parts,
         memory: Memory,
         scheduler: &Rc<dyn Scheduler>,
-    ) -> Self {
-        let ports: Vec<_> = config
+        buffers: &Buffers,
+    ) -> Result<Self, StartError> {
+        let vias = Vias::default();
+        let port = |sink: &Component| {
+            let port = buffers.port(sink, &memory, &vias, scheduler);
+            port.map_err(|failure| StartError {
+                component: format!("sink.{}", sink.name),
+                failure,
+            })
+        };
+        let ports = config
             .sinks
             .iter()
-            .map(|sink| port(sink, scheduler))
-            .collect();
+            .map(port)
+            .collect::<Result<Vec<_>, _>>()?;
         let pipelines = pipelines(config, parts.steps, &ports);
+        vias.set(pipelines.iter().map(|pipeline| pipeline.via()));
         let engine = Engine::new(memory, Rc::clone(scheduler), ports);
-        Daemon {
+        Ok(Daemon {
             engine,
             pipelines,
             sources: RefCell::new(named(&config.sources, parts.sources)),
             sinks: RefCell::new(named(&config.sinks, parts.sinks)),
-        }
+        })
     }
 
     /// Starts every sink, then every source. The answer has a line for each thing that is
@@ -110,7 +121,7 @@ impl Daemon {
         start_each(&self.sources, |source| {
             let of = configs.next().expect("every source has its configuration");
             let fed = fed_by(config, &self.pipelines, &source.name);
-            let outlet = self.engine.outlet(&source.name, stage(of), fed);
+            let outlet = self.engine.outlet(&source.name, stage(of, &fed), fed);
             let lines = source.component.start(outlet, resources);
             note(&mut about, format!("source.{}", source.name), lines)
         })?;
@@ -315,27 +326,23 @@ fn note(
     }
 }
 
-fn port(sink: &Component, scheduler: &Rc<dyn Scheduler>) -> Rc<Port> {
-    let capacity = usize::try_from(sink.options.size("buffer.memory")).unwrap_or(usize::MAX);
-    let queue = Box::new(MemoryQueue::new(capacity));
-    Port::new(&sink.name, when_full(sink), queue, Rc::clone(scheduler))
-}
-
-fn when_full(sink: &Component) -> WhenFull {
-    match sink.options.word("buffer.when_full") {
-        "drop_newest" => WhenFull::DropNewest,
-        "drop_oldest" => WhenFull::DropOldest,
-        _ => WhenFull::Block,
-    }
-}
-
-/// Without disk buffers a source acknowledges when its events are delivered, unless told
-/// otherwise.
-fn stage(source: &Component) -> Stage {
+/// The stage at which a source acknowledges: as it says, else *durable* where every sink that
+/// its events wait for has a disk buffer.
+fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
     match source.options.word("ack") {
-        "received" => Stage::Received,
-        "durable" => Stage::Durable,
-        _ => Stage::Delivered,
+        "received" => return Stage::Received,
+        "durable" => return Stage::Durable,
+        "delivered" => return Stage::Delivered,
+        _ => {}
+    }
+    let mut sinks = Vec::new();
+    fed.iter()
+        .for_each(|pipeline| pipeline.add_stoppers(&mut sinks));
+    let all_on_disk = sinks.iter().all(|sink| sink.port.queue().is_disk());
+    if all_on_disk && !sinks.is_empty() {
+        Stage::Durable
+    } else {
+        Stage::Delivered
     }
 }
 

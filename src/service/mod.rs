@@ -12,6 +12,7 @@
 mod admin;
 mod ask;
 pub mod assembly;
+pub mod buffers;
 pub mod cli;
 mod descriptors;
 mod memory_limit;
@@ -43,6 +44,7 @@ use crate::transport::{Inherited, ListenError, Meter, Network, NetworkOptions, S
 
 use admin::AdminSocket;
 use assembly::{Daemon, StartError};
+use buffers::Buffers;
 use paths::Paths;
 use status::Status;
 
@@ -178,7 +180,10 @@ impl Life {
         let memory = Memory::new(memory_limit::of(&config.daemon));
         let resources = resources(&handle, &memory)?;
         let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-        let daemon = Rc::new(Daemon::new(&config, parts, memory.clone(), &scheduler));
+        let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
+        let buffers = Buffers::new(&handle, storage, &around.paths.state_dir);
+        let daemon = Daemon::new(&config, parts, memory.clone(), &scheduler, &buffers);
+        let daemon = Rc::new(daemon.map_err(Refusal::Component)?);
         let about = match daemon.start(&config, &resources) {
             Ok(about) => about,
             Err(error) => {

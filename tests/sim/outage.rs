@@ -15,7 +15,7 @@ use marline::telemetry::record::{Level, Record};
 use marline::time::{Clock, Instant, Scheduler};
 use marline::transport::{BindOptions, Endpoint, Net, Network, NetworkOptions, SocketId};
 
-use super::world::{Outside, load, make_with};
+use super::world::{Outside, buffers_on, load, make_with};
 
 const CONFIG: &str = "[source.in]\ntype = \"generate\"\nrate = \"1/s\"\ncount = 1000\n\
      [pipeline.main]\nfrom = [\"in\"]\nto = [\"out\"]\n\
@@ -42,7 +42,8 @@ fn f_099_a_sink_that_is_down_for_an_hour_is_tried_calmly_and_told_once() {
     resources.lend(Network::new(&handle, net, NetworkOptions::default()));
     resources.lend(handle.clone());
     let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-    let daemon = Daemon::new(&config, parts, Memory::new(1 << 20), &scheduler);
+    let buffers = buffers_on(&handle, &outside.storage, 1);
+    let daemon = Daemon::new(&config, parts, Memory::new(1 << 20), &scheduler, &buffers).unwrap();
     daemon
         .start(&config, &resources)
         .map_err(|it| it.failure)

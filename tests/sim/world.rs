@@ -19,6 +19,7 @@ use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
 use marline::reactor::{Exit, Handle, Options, Phase, Reactor, Seams, Status};
 use marline::service::assembly::Daemon;
+use marline::service::buffers::{self, Buffers};
 use marline::service::cli;
 use marline::sim::{
     FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimStorage, SimWorker, VirtualClock,
@@ -181,7 +182,10 @@ impl World {
         resources.lend(handle.clone());
         resources.lend::<Arc<dyn Storage>>(Arc::new(storage.clone()));
         let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-        let daemon = Rc::new(Daemon::new(&config, parts, memory.clone(), &scheduler));
+        let buffers = buffers_on(&handle, &storage, plan.seed);
+        let daemon = Daemon::new(&config, parts, memory.clone(), &scheduler, &buffers);
+        let daemon = daemon.map_err(|error| format!("{}: {}", error.component, error.failure))?;
+        let daemon = Rc::new(daemon);
         let started = daemon.start(&config, &resources);
         started.map_err(|error| format!("{}: {}", error.component, error.failure))?;
         plan_stop(&handle, &daemon);
@@ -367,6 +371,16 @@ impl World {
 
 /// What one connection can have waiting: a receiver's buffer, read at once.
 const READ_BYTES_MAX: usize = 16 * 1024;
+
+/// Disk buffers on the simulated disk; a new one is named by the seed.
+pub fn buffers_on(handle: &Handle, storage: &SimStorage, seed: u64) -> Buffers {
+    Buffers {
+        storage: Arc::new(storage.clone()),
+        state_dir: "/state".into(),
+        submit: buffers::submit(handle),
+        new_uuid: Box::new(move || u128::from(seed).to_le_bytes()),
+    }
+}
 
 /// As the service does it.
 fn plan_stop(handle: &Handle, daemon: &Rc<Daemon>) {

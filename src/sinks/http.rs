@@ -19,7 +19,6 @@ use crate::http::{BodyLimits, ClientOptions, Headers, Url};
 use crate::pipeline::component::{Resources, Sink};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::encode::{ENCODE, Encoder};
-use crate::pipeline::intake::CONNECTION_WINDOW_BYTES;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::pipeline::shared_options;
@@ -92,8 +91,6 @@ fn parse_url(text: &str) -> Result<Url, Mistake> {
 fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
     let timeout = options.duration("timeout");
     let encoder = Encoder::of(options)?;
-    // Half of it: a sender that waits for room must not wait for `batch.age`, too.
-    let enough_bytes = (options.size("buffer.memory") as usize).min(CONNECTION_WINDOW_BYTES) / 2;
     let plan = Plan {
         url: parse_url(options.text("url")).map_err(|mistake| mistake.of("url"))?,
         headers: headers(options, &encoder)?,
@@ -109,7 +106,6 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
         },
         encoder,
         body_bytes_max: options.size("batch.bytes") as usize,
-        enough_bytes,
         age: options.duration("batch.age"),
         is_gzip: options.word("compress") == "gzip",
         backoff: BackoffOptions {

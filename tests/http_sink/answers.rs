@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::double::{Asked, Double, Then, raw, status, with};
-use super::{QUICK, Relay, lines};
+use super::{QUICK, Relay, config, lines};
 
 /// Answers these statuses one after the other, then 200.
 fn first(statuses: &'static [u16]) -> Double {
@@ -117,7 +117,7 @@ fn f_101_one_event_that_is_too_large_is_refused_alone() {
         true => status(413),
     });
     let relay = Relay::start(&double, QUICK);
-    relay.post("a\nb\nhuge\nc\n");
+    assert_eq!(relay.post("a\nb\nhuge\nc\n"), 422);
     assert_eq!(double.accepted(), ["a", "b", "c"]);
     let ended = relay.daemon.stop();
     assert_eq!((ended.code(), ended.sink("out", "delivered")), (0, 3));
@@ -157,32 +157,67 @@ fn f_109_a_server_that_names_a_time_is_left_alone_until_then() {
 }
 
 #[test]
-fn f_059_only_the_poison_is_refused_and_the_rest_goes_on() {
+fn f_059_only_the_poison_goes_to_the_dead_letters_and_the_rest_goes_on() {
+    let double = Double::start(|asked| match asked.text().contains("poison") {
+        false => status(200),
+        true => with(400, "", "what is this"),
+    });
+    let letters = "[sink.letters]\ntype = \"file\"\npath = \"{folder}/letters\"\n";
+    let config = config(&double, &format!("{QUICK}\n{letters}"));
+    let relay = Relay::on(&config.replace("to = ", "errors_to = \"letters\"\nto = "));
+    let mut text: Vec<String> = (0..500).map(|n| format!("line {n}")).collect();
+    text[0] = "poison 1".into();
+    text[333] = "poison 2".into();
+    assert_eq!(relay.post(&text.join("\n")), 200, "everything has a place");
+    text.retain(|line| !line.contains("poison"));
+    assert_eq!(double.accepted(), text, "each once, in order");
+    let letters = std::fs::read_to_string(relay.daemon.path("letters")).unwrap();
+    let letters: Vec<serde_json::Value> = letters
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (letter, original) in letters.iter().zip(["poison 1", "poison 2"]) {
+        let reason = "answered 400 Bad Request: what is this";
+        let expected = serde_json::json!({
+            "reason": reason, "source": "in", "sink": "out", "original": original
+        });
+        assert_eq!(*letter, expected);
+    }
+    assert_eq!(letters.len(), 2);
+    relay.daemon.wait_for("events_refused");
+    let ended = relay.daemon.stop();
+    let counts = ["delivered", "dead_lettered", "dropped"].map(|name| ended.sink("out", name));
+    assert_eq!((ended.code(), counts), (0, [498, 2, 0]));
+    assert_eq!(ended.sink("letters", "delivered"), 2);
+}
+
+#[test]
+fn f_059_without_dead_letters_the_sender_is_told() {
     let double = Double::start(|asked| match asked.text().contains("poison") {
         false => status(200),
         true => with(400, "", "what is this"),
     });
     let relay = Relay::start(&double, QUICK);
-    let mut text: Vec<String> = (0..500).map(|n| format!("line {n}")).collect();
-    text[0] = "poison 1".into();
-    text[333] = "poison 2".into();
-    relay.post(&text.join("\n"));
-    text.retain(|line| !line.contains("poison"));
-    assert_eq!(double.accepted(), text, "each once, in order");
+    assert_eq!(relay.post("a\npoison\nb"), 422);
+    assert_eq!(double.accepted(), ["a", "b"]);
     assert_eq!(relay.post("next"), 200);
-    let record = relay.daemon.wait_for("events_refused");
-    assert_eq!(record["why"], "answered 400 Bad Request: what is this");
     let ended = relay.daemon.stop();
-    assert_eq!((ended.code(), ended.sink("out", "delivered")), (0, 499));
-    let refused = ended.sink("out", "dropped") + ended.sink("out", "dead_lettered");
-    assert_eq!(refused, 2);
+    let requests = ended.log.iter().rfind(|it| it["event"] == "http_counts");
+    let requests = requests.unwrap();
+    assert_eq!(
+        (requests["accepted"].as_u64(), requests["failed"].as_u64()),
+        (Some(1), Some(1))
+    );
+    assert_eq!(ended.code(), 0);
+    let counts = ["delivered", "dead_lettered", "dropped"].map(|name| ended.sink("out", name));
+    assert_eq!(counts, [3, 0, 1]);
 }
 
 #[test]
 fn f_059_finding_the_poison_costs_a_bounded_number_of_requests() {
     let double = Double::start(|_| status(422));
     let relay = Relay::start(&double, QUICK);
-    relay.post(&lines(1000));
+    assert_eq!(relay.post(&lines(1000)), 422);
     let requests = double.asked().len();
     assert!((2..=129).contains(&requests), "{requests} requests");
     let ended = relay.daemon.stop();
@@ -197,7 +232,7 @@ fn retries_are_given_up_when_the_config_says_so() {
         _ => status(200),
     });
     let relay = Relay::start(&double, &format!("{QUICK}\nretry.give_up = \"200ms\""));
-    relay.post("a");
+    assert_eq!(relay.post("a"), 422);
     assert!(double.asked().len() > 3, "it was tried for a while");
     assert_eq!(relay.post("b"), 200);
     let record = relay.daemon.wait_for("events_refused");

@@ -6,9 +6,8 @@
 
 use std::collections::VecDeque;
 
-use crate::event::Event;
 use crate::pipeline::encode::{Encoder, Output};
-use crate::pipeline::part::Part;
+use crate::pipeline::part::{Part, Record};
 use crate::time::Instant;
 
 /// Parts in order, of the first of which some events may be settled.
@@ -24,22 +23,13 @@ pub(super) struct Hold {
 /// One part.
 pub(super) struct Held {
     part: Part,
-    /// Events at its start that are settled.
-    settled: usize,
     taken: Instant,
 }
 
 impl Hold {
     /// Adds a part that was taken at `now`.
     pub(super) fn push(&mut self, part: Part, now: Instant) {
-        self.put(
-            VecDeque::push_back,
-            Held {
-                part,
-                settled: 0,
-                taken: now,
-            },
-        );
+        self.put(VecDeque::push_back, Held { part, taken: now });
     }
 
     /// Puts what is left of the first part back.
@@ -61,6 +51,12 @@ impl Hold {
         Some(held)
     }
 
+    /// All parts, in order.
+    pub(super) fn take_all(&mut self) -> Vec<Part> {
+        (self.events, self.bytes) = (0, 0);
+        self.parts.drain(..).map(|held| held.part).collect()
+    }
+
     /// Events that are not settled.
     pub(super) fn events(&self) -> usize {
         self.events
@@ -69,6 +65,13 @@ impl Hold {
     /// What the parts count for in the sink's buffer, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The place of the first part on disk, and how many of its events are left: together they
+    /// name the first event, in this run and in those to come.
+    pub(super) fn first(&self) -> Option<(Record, usize)> {
+        let held = self.parts.front()?;
+        Some((held.part.record()?, held.left()))
     }
 
     /// When the oldest event was taken.
@@ -85,7 +88,11 @@ impl Hold {
                 skip -= held.left();
                 continue;
             }
-            let picked = held.events().skip(skip).take(wanted.events_max - events);
+            let picked = held
+                .part
+                .events()
+                .skip(skip)
+                .take(wanted.events_max - events);
             let asked = (held.left() - skip).min(wanted.events_max - events);
             let batch = held.part.batch();
             let taken = encoder.encode_within(batch, picked, wanted.bytes_max, out);
@@ -115,10 +122,6 @@ impl Held {
         self.part.len() as usize
     }
 
-    fn events(&self) -> impl Iterator<Item = &Event> {
-        self.part.events().skip(self.settled)
-    }
-
     /// The first `events` have arrived. Answers what is left.
     pub(super) fn deliver(mut self, events: usize) -> Option<Held> {
         if events == self.left() {
@@ -126,19 +129,17 @@ impl Held {
             return None;
         }
         self.part.deliver_some(events as u64);
-        self.settled += events;
         Some(self)
     }
 
-    /// The destination refuses the first `events`, for good. Answers what is left.
-    pub(super) fn refuse(mut self, events: usize, _reason: &str) -> Option<Held> {
-        self.part.drop_some("refused", events as u64);
-        self.settled += events;
-        (self.left() > 0).then_some(self)
-    }
-
-    /// The sink stops before it was brought anywhere.
-    pub(super) fn let_go(self) {
-        self.part.dropped("shutdown");
+    /// The destination refuses the first `events` for `reason`, for good. Answers what is left.
+    pub(super) fn refuse(mut self, events: usize, reason: &str) -> Option<Held> {
+        if events == self.left() {
+            self.part.refused(reason);
+            return None;
+        }
+        let positions: Vec<u32> = (0..events as u32).collect();
+        self.part.refuse_some(&positions, reason);
+        Some(self)
     }
 }

@@ -9,6 +9,7 @@
 //! request that is too large into two per event at most, and those after it are made smaller.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::rc::Rc;
 
@@ -19,6 +20,7 @@ use flate2::write::GzEncoder;
 use crate::deferred::{CancelHandle, Deferred, Failure, Promise};
 use crate::http::{Budget, Client, ClientOptions, Headers, Url};
 use crate::pipeline::encode::{Encoder, Output};
+use crate::pipeline::intake::CONNECTION_WINDOW_BYTES;
 use crate::pipeline::port::Inlet;
 use crate::reactor::Handle;
 use crate::reactor::worker::Pool;
@@ -38,8 +40,6 @@ pub(super) struct Plan {
     pub(super) client: ClientOptions,
     pub(super) encoder: Encoder,
     pub(super) body_bytes_max: usize,
-    /// Parts that count for so many bytes are worth a request.
-    pub(super) enough_bytes: usize,
     pub(super) age: Duration,
     pub(super) is_gzip: bool,
     pub(super) backoff: BackoffOptions,
@@ -65,6 +65,7 @@ impl Running {
             reactor: network.reactor().clone(),
             client: Client::new(network, plan.client.clone(), budget),
             body_bytes_max: Cell::new(plan.body_bytes_max),
+            enough_bytes: enough_bytes(&inlet),
             backoff: RefCell::new(Backoff::new(plan.backoff, network.next_seed())),
             slow_backoff: RefCell::new(Backoff::new(slow, network.next_seed())),
             key: format!("{:016x}", network.next_seed()),
@@ -100,15 +101,14 @@ impl Running {
         self.sender.wake();
     }
 
-    /// Gives the request under way up, and lets go of what was not brought anywhere.
+    /// Gives the request under way up, and what was not brought anywhere back.
     pub(super) fn stop(self) {
         let Running { sender, work } = self;
         sender.is_stopped.set(true);
         work.cancel();
         sender.client.close_idle();
-        while let Some(held) = sender.pop() {
-            held.let_go();
-        }
+        let left = sender.hold.borrow_mut().take_all();
+        sender.inlet.give_back(left.into_iter());
     }
 }
 
@@ -121,6 +121,8 @@ struct Sender {
     /// Lines of the request that is being gathered: of the first events in `hold`.
     output: RefCell<Output>,
     hold: RefCell<Hold>,
+    /// Parts that count for so many bytes are worth a request.
+    enough_bytes: usize,
     /// `batch.bytes`, or less where the server does not take that much.
     body_bytes_max: Cell<usize>,
     circuit: RefCell<Circuit>,
@@ -193,7 +195,7 @@ impl Sender {
                 let hold = self.hold.borrow();
                 (hold.events(), hold.bytes())
             };
-            if held > *events || bytes >= self.plan.enough_bytes {
+            if held > *events || bytes >= self.enough_bytes {
                 return true;
             }
             let Some(part) = self.inlet.next() else {
@@ -257,7 +259,7 @@ impl Sender {
     /// Makes the request until it has an outcome.
     async fn deliver(&self, body: Bytes) -> Outcome {
         let mut headers = self.plan.headers.clone();
-        headers.set("idempotency-key", self.next_key().as_bytes());
+        headers.set("idempotency-key", self.key_of(&body).as_bytes());
         let body = self.coded(body, &mut headers).await;
         let begin = self.reactor.now();
         while !self.is_stopped.get() {
@@ -436,8 +438,14 @@ impl Sender {
         }
     }
 
-    /// No two bodies have the same key, over all starts.
-    fn next_key(&self) -> String {
+    /// A key that no two bodies have, over all starts. Where the events are on disk the same
+    /// body has the same key after a restart, too.
+    fn key_of(&self, body: &Bytes) -> String {
+        if let Some((record, left)) = self.hold.borrow().first() {
+            let mut hasher = DefaultHasher::new();
+            body.hash(&mut hasher);
+            return format!("{record}-{left}-{:016x}", hasher.finish());
+        }
         let number = self.keys.get();
         self.keys.set(number + 1);
         format!("{}-{number}", self.key)
@@ -459,6 +467,13 @@ impl Sender {
         let promise = self.wake.borrow_mut().take();
         promise.map(|promise| promise.callback(()));
     }
+}
+
+/// Half of what a sender can have under way: one that waits for room must not wait for
+/// `batch.age`, too.
+fn enough_bytes(inlet: &Inlet) -> usize {
+    let capacity = usize::try_from(inlet.capacity_bytes()).unwrap_or(usize::MAX);
+    capacity.min(CONNECTION_WINDOW_BYTES) / 2
 }
 
 /// A failure that time, or an operator, will end.

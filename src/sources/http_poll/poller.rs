@@ -11,6 +11,7 @@ use crate::deferred::{CancelHandle, Deferred, Failure, Semaphore};
 use crate::event::{Batch, Event, Origin, Span};
 use crate::http::{Client, Headers, Response, Url};
 use crate::pipeline::intake::{Intake, Outlet};
+use crate::pipeline::part::Lost;
 use crate::protocol::json;
 use crate::reactor::{Handle, TimerGuard};
 use crate::telemetry::events::{PollCounts, PollFailed, PollRecovered, PollSkipped};
@@ -326,11 +327,12 @@ impl Poller {
         if batch.events.is_empty() {
             return settle(true);
         }
-        // A failure is in the books of the sink that gave up; the document is asked for again.
+        // A failure is in the books of the sink that gave up; the document is asked for again,
+        // unless events in it would be refused again.
         let delivered: Deferred<()> = self
             .intake
             .deliver(batch)
-            .add_both(move |result| settle(result.is_ok()));
+            .add_both(move |result| settle(result.map_or_else(|f| is_for_good(&f), |_| true)));
         drop(delivered);
     }
 
@@ -362,6 +364,11 @@ impl Poller {
         }
         *failing = Some(Failing { why, rounds });
     }
+}
+
+fn is_for_good(failure: &Failure) -> bool {
+    let lost = failure.downcast_ref::<Lost>();
+    lost.is_some_and(|lost| lost.is_for_good)
 }
 
 fn add(count: &Cell<u64>) {

@@ -14,6 +14,7 @@ mod event_random;
 mod event_vrl;
 mod faults;
 mod http;
+mod http_sink;
 mod listing;
 mod operator;
 mod pipeline_delivery;

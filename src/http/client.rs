@@ -2,12 +2,13 @@
 //!
 //! One request at a time is on a connection; when it is over and the server keeps it open, the
 //! connection waits for the next request to the same host and port. A server may close it
-//! just then: such a request is made again, once, on a new connection. Redirects are followed on
-//! the same scheme, host and port only, so nothing that was written for one server (not its
-//! `Authorization`, not our place in its network) reaches another.
+//! just then: such a request is made again, once, on a new connection (F-103). Redirects are
+//! followed for GET, on the same scheme, host and port only, so nothing that was written for one
+//! server (not its `Authorization`, not our place in its network) reaches another.
 //!
-//! A body that was cut off, by a reset or against its own length, is an error. Time, head, body
-//! and the ratio of its packing are bounded, whatever the server sends.
+//! A body that was cut off, by a reset or against its own length, is an error; only who refuses
+//! a POST has said it all with the status. Time, head, body and the ratio of its packing are
+//! bounded, whatever the server sends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header;
@@ -37,6 +38,8 @@ pub struct ClientOptions {
     /// Over everything from the start of a request to the last byte of its answer, redirects
     /// included.
     pub timeout: Duration,
+    /// Of that, what making a connection may take: look-up of the name and all addresses.
+    pub connect_timeout: Duration,
     /// Of answers' bodies.
     pub body: BodyLimits,
     /// Redirects followed for one request.
@@ -55,6 +58,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions {
             timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
             body: BodyLimits::default(),
             redirects_max: 5,
             head_bytes_max: 32 << 10,
@@ -109,9 +113,18 @@ struct Shared {
     idle: RefCell<HashMap<String, Vec<Lane>>>,
 }
 
+/// One request, which may have to be made twice.
+#[derive(Clone, Copy)]
+struct Outgoing<'a> {
+    url: &'a Url,
+    headers: &'a Headers,
+    /// What is posted; without it the request is a GET.
+    body: Option<&'a Bytes>,
+}
+
 /// A connection without a request.
 struct Lane {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     wire: Rc<Wire>,
 }
 
@@ -138,10 +151,35 @@ impl Client {
         let shared = Rc::clone(&self.shared);
         let (url, headers) = (url.clone(), headers.clone());
         let reactor = self.shared.network.reactor();
-        let answer = reactor.spawn(async move { shared.follow(url, &headers).await });
+        self.limit(reactor.spawn(async move { shared.follow(url, &headers).await }))
+    }
+
+    /// Posts `body` to `url`. Any status is an answer, a redirect too; the body of one that is
+    /// not 2xx is empty where it could not be had. Cancelling closes the connection.
+    ///
+    /// # Errors
+    /// As [`Client::get`]. The server may have taken the body all the same.
+    pub fn post(&self, url: &Url, headers: &Headers, body: Bytes) -> Deferred<Response> {
+        let shared = Rc::clone(&self.shared);
+        let (url, headers) = (url.clone(), headers.clone());
+        let reactor = self.shared.network.reactor();
+        self.limit(reactor.spawn(async move {
+            let outgoing = Outgoing {
+                url: &url,
+                headers: &headers,
+                body: Some(&body),
+            };
+            shared.ask(outgoing).await
+        }))
+    }
+
+    fn limit(&self, answer: Deferred<Response>) -> Deferred<Response> {
+        let Shared {
+            network, options, ..
+        } = &*self.shared;
         answer
             .named("the request")
-            .timeout(self.shared.options.timeout, reactor)
+            .timeout(options.timeout, network.reactor())
     }
 
     /// Closes the connections that wait for a request.
@@ -153,7 +191,12 @@ impl Client {
 impl Shared {
     async fn follow(&self, mut url: Url, headers: &Headers) -> Result<Response, Failure> {
         for _ in 0..=self.options.redirects_max {
-            let answer = self.ask(&url, headers).await?;
+            let outgoing = Outgoing {
+                url: &url,
+                headers,
+                body: None,
+            };
+            let answer = self.ask(outgoing).await?;
             let location = answer.headers.text(header::LOCATION.as_str());
             let Some(location) = location.filter(|_| is_redirect(answer.status)) else {
                 return Ok(answer);
@@ -168,39 +211,49 @@ impl Shared {
     }
 
     /// One request, on a connection that waits or on a new one.
-    async fn ask(&self, url: &Url, headers: &Headers) -> Result<Response, Failure> {
-        while let Some(mut lane) = self.take_idle(url) {
+    async fn ask(&self, outgoing: Outgoing<'_>) -> Result<Response, Failure> {
+        while let Some(mut lane) = self.take_idle(outgoing.url) {
             if lane.sender.ready().await.is_err() {
                 continue;
             }
             let before = lane.wire.received_bytes();
             let wire = Rc::clone(&lane.wire);
-            match self.exchange(lane, url, headers).await {
+            match self.exchange(lane, outgoing).await {
                 // The server closed it while it was idle: not a byte of an answer came.
                 Err(ClientError::Broken(_)) if wire.received_bytes() == before => break,
                 answer => return Ok(answer?),
             }
         }
-        let lane = self.open(url).await?;
-        Ok(self.exchange(lane, url, headers).await?)
+        let lane = self.open(outgoing.url).await?;
+        Ok(self.exchange(lane, outgoing).await?)
     }
 
     async fn exchange(
         &self,
         mut lane: Lane,
-        url: &Url,
-        headers: &Headers,
+        outgoing: Outgoing<'_>,
     ) -> Result<Response, ClientError> {
-        let request = request(url, headers)?;
+        let request = request(outgoing)?;
         let broken = |error: hyper::Error| ClientError::Broken(reason(&error));
         let answer = lane.sender.send_request(request).await.map_err(broken)?;
         let (head, incoming): (_, Incoming) = answer.into_parts();
         let headers = Headers(head.headers);
         let body = Body::new(incoming, &headers, self.network.reactor());
+        let is_refusal = outgoing.body.is_some() && !head.status.is_success();
+        let limits = if is_refusal {
+            &self.refusal_limits()
+        } else {
+            &self.options.body
+        };
         // What a redirect says in its body is of no use, but read, or the connection is lost.
-        let body = body.read(&self.options.body, &self.budget).await;
-        let body = body.map_err(ClientError::Body)?;
-        self.keep(lane, url);
+        let body = match body.read(limits, &self.budget).await {
+            Ok(body) => {
+                self.keep(lane, outgoing.url);
+                body
+            }
+            Err(_) if is_refusal => Bytes::new(),
+            Err(error) => return Err(ClientError::Body(error)),
+        };
         Ok(Response {
             status: head.status.as_u16(),
             headers,
@@ -208,10 +261,20 @@ impl Shared {
         })
     }
 
+    /// Why something was refused is worth a moment, not the whole time limit.
+    fn refusal_limits(&self) -> BodyLimits {
+        BodyLimits {
+            bytes_max: self.options.body.bytes_max,
+            window: REFUSAL_WINDOW.min(self.options.timeout / 2),
+            window_bytes_min: 1,
+        }
+    }
+
     async fn open(&self, url: &Url) -> Result<Lane, Failure> {
         let wire: Rc<Wire> = Rc::default();
+        wire.hear_out();
         let options = ConnectOptions {
-            timeout: self.options.timeout,
+            timeout: self.options.connect_timeout,
             connection: Rc::new(ConnectionOptions {
                 idle_timeout: Some(self.options.idle_timeout.max(self.options.timeout)),
                 ..ConnectionOptions::default()
@@ -289,12 +352,17 @@ fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-fn request(url: &Url, headers: &Headers) -> Result<hyper::Request<Empty<Bytes>>, ClientError> {
-    let built = hyper::Request::get(url.target())
+fn request(outgoing: Outgoing<'_>) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
+    let Outgoing { url, headers, body } = outgoing;
+    let builder = match body {
+        Some(_) => hyper::Request::post(url.target()),
+        None => hyper::Request::get(url.target()),
+    };
+    let built = builder
         .header(header::HOST, url.authority())
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::ACCEPT_ENCODING, "gzip")
-        .body(Empty::new());
+        .body(Full::new(body.cloned().unwrap_or_default()));
     let mut request = built.map_err(|error| ClientError::Broken(error.to_string()))?;
     for (name, value) in &headers.0 {
         request.headers_mut().insert(name, value.clone());
@@ -306,6 +374,9 @@ const USER_AGENT: &str = concat!("marline/", env!("CARGO_PKG_VERSION"));
 
 /// What hyper may hold of one connection's input; a head must fit.
 const READ_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// How long the body of a refused request may stand still.
+const REFUSAL_WINDOW: Duration = Duration::from_secs(5);
 
 /// Connections that wait, for one host and port.
 const IDLE_PER_ORIGIN_MAX: usize = 4;

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::DateTime;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::body::Body;
+use crate::time::{Duration, WallTime};
 
 /// The header fields of one message, in the order of first appearance.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +92,27 @@ impl Response {
         }
     }
 
+    /// The usual words for the status: `Not Found`; none for one that has none.
+    pub fn phrase(&self) -> &'static str {
+        let status = hyper::StatusCode::from_u16(self.status);
+        status.map_or("", |status| status.canonical_reason().unwrap_or_default())
+    }
+
+    /// How long the server asks to be left alone (RFC 9110 section 10.2.3), at `wall`; at most
+    /// `max`, since its clock may be wrong.
+    pub fn retry_after(&self, wall: WallTime, max: Duration) -> Option<Duration> {
+        let text = self.headers.text("retry-after")?.trim();
+        let pause = match text.parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let date = DateTime::parse_from_rfc2822(text).ok()?;
+                let micros = date.timestamp_micros().saturating_sub(wall.as_micros());
+                Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+            }
+        };
+        Some(pause.min(max))
+    }
+
     /// With this header field.
     ///
     /// # Panics
@@ -104,5 +127,29 @@ impl Response {
     pub fn because(self, why: &str) -> Self {
         let body = Bytes::from(format!("{why}\n"));
         Response { body, ..self }.with("content-type", "text/plain; charset=utf-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f_119_pauses_are_bounded_whatever_the_server_says() {
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        let wall = WallTime::from_micros(784_111_777_000_000);
+        let max = Duration::from_secs(3600);
+        let check = |text: &str, expected: Option<u64>| {
+            let response = Response::new(503).with("retry-after", text);
+            let pause = response.retry_after(wall, max);
+            assert_eq!(pause, expected.map(Duration::from_secs), "{text}");
+        };
+        check("120", Some(120));
+        check("99999999", Some(3600));
+        check("Sun, 06 Nov 1994 08:50:37 GMT", Some(60));
+        check("Sun, 06 Nov 1994 08:40:37 GMT", Some(0));
+        check("Sat, 06 Nov 2094 08:50:37 GMT", Some(3600));
+        check("soon", None);
+        check("-1", None);
     }
 }

@@ -49,6 +49,10 @@ pub trait Sink {
     /// Arms the sink. It takes parts from `inlet` whenever it can use more, and settles each.
     fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure>;
 
+    /// The daemon is stopping: what comes now is the last, and what a sink gathers to send it
+    /// together goes at once.
+    fn drain(&mut self) {}
+
     /// The inlet has run dry and stays so: flush, close, and fire.
     fn stop(&mut self) -> Deferred<()>;
 

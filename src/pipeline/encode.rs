@@ -98,6 +98,38 @@ impl Encoder {
         })
     }
 
+    /// Appends events of `batch` to `out`, a line each, for as long as it holds no more than
+    /// `bytes_max`; one that alone is longer is taken where there is nothing else. Answers how
+    /// many were taken.
+    pub fn encode_within<'a>(
+        &self,
+        batch: &Batch,
+        picked: impl Iterator<Item = &'a Event>,
+        bytes_max: usize,
+        out: &mut Output,
+    ) -> usize {
+        const LINES: Frame = Frame::Lines;
+        match self {
+            Encoder::Raw => within(picked, bytes_max, out, |event, out| {
+                raw_framed(&batch.bytes, event.raw(), LINES, out);
+            }),
+            Encoder::Json => {
+                let writer = json::Writer::new(batch);
+                within(picked, bytes_max, out, |event, out| {
+                    out.payload(LINES, |out| writer.write(event, out));
+                })
+            }
+            Encoder::Logfmt => within(picked, bytes_max, out, |event, out| {
+                out.payload(LINES, |out| logfmt::write(batch, event, out));
+            }),
+            Encoder::Template(template) => within(picked, bytes_max, out, |event, out| {
+                out.payload(LINES, |out| {
+                    template.render(batch.shared(), event, out);
+                });
+            }),
+        }
+    }
+
     /// Appends `picked`, events of `batch`, to `out`, each framed.
     pub fn encode<'a>(
         &self,
@@ -129,6 +161,26 @@ impl Encoder {
             }),
         }
     }
+}
+
+/// Lines out of one batch that stay within a limit; see [`Encoder::encode_within`].
+fn within<'a>(
+    picked: impl Iterator<Item = &'a Event>,
+    bytes_max: usize,
+    out: &mut Output,
+    write: impl Fn(&'a Event, &mut Output),
+) -> usize {
+    let mut events = 0;
+    for event in picked {
+        let before = out.checkpoint();
+        write(event, out);
+        if out.len() > bytes_max && before.bytes > 0 {
+            out.undo(&before);
+            break;
+        }
+        events += 1;
+    }
+    events
 }
 
 impl Frame {
@@ -204,6 +256,14 @@ pub struct Output {
     scratch: Vec<u8>,
 }
 
+struct Checkpoint {
+    pieces: usize,
+    buffer_bytes: usize,
+    open: usize,
+    sliced: usize,
+    bytes: usize,
+}
+
 #[derive(Debug)]
 enum Piece {
     Slice(Bytes),
@@ -238,6 +298,25 @@ impl Output {
             Piece::Buffer(range) => buffer.slice(range),
         });
         pieces.collect()
+    }
+
+    /// Where the output stands, for [`Output::undo`].
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            pieces: self.pieces.len(),
+            buffer_bytes: self.buffer.len(),
+            open: self.open,
+            sliced: self.sliced,
+            bytes: self.len(),
+        }
+    }
+
+    /// Takes back what was appended since.
+    fn undo(&mut self, before: &Checkpoint) {
+        self.pieces.truncate(before.pieces);
+        self.buffer.truncate(before.buffer_bytes);
+        self.open = before.open;
+        self.sliced = before.sliced;
     }
 
     fn slice(&mut self, bytes: Bytes) {
@@ -505,6 +584,46 @@ mod tests {
                 .unwrap_or_else(|| panic!("{word}: {found:?}"))
                 .as_ptr();
             assert_eq!(at, batch.bytes[2..].as_ptr(), "{word}: copied");
+        }
+    }
+
+    #[test]
+    fn lines_within_a_limit_are_the_same_lines_and_stop_before_it() {
+        let long = "y".repeat(COPY_MAX + 1);
+        let text = format!("ab\n{long}\nc\nd");
+        let at = COPY_MAX + 4;
+        let batch = batch(
+            &text,
+            &[(0, 2), (3, at), (at + 1, at + 2), (at + 3, at + 4)],
+        );
+        let template = Template::compile("{{ message }}").unwrap();
+        let encoders = [
+            Encoder::Raw,
+            Encoder::Json,
+            Encoder::Logfmt,
+            Encoder::Template(template),
+        ];
+        for encoder in encoders {
+            let whole = pieces(&encoder, &batch, Frame::Lines).concat();
+            let mut out = Output::new();
+            let (mut taken, mut bytes) = (0, Vec::new());
+            for bytes_max in [whole.len(), 1, 2, 3, 150, 400, COPY_MAX] {
+                taken = 0;
+                bytes.clear();
+                while taken < 4 {
+                    let left = batch.events[taken..].iter();
+                    let events = encoder.encode_within(&batch, left, bytes_max, &mut out);
+                    assert!(events > 0, "{encoder:?} within {bytes_max}");
+                    assert!(out.len() <= bytes_max || events == 1, "{encoder:?}");
+                    taken += events;
+                    bytes.extend(out.take().concat());
+                }
+                assert!(bytes == whole, "{encoder:?} within {bytes_max}");
+            }
+            assert_eq!((taken, bytes.len()), (4, whole.len()));
+            let again = encoder.encode_within(&batch, batch.events.iter(), 1, &mut out);
+            let more = encoder.encode_within(&batch, batch.events.iter(), 1, &mut out);
+            assert_eq!((again, more), (1, 0), "what is there counts");
         }
     }
 

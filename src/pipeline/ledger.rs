@@ -124,6 +124,8 @@ pub struct SinkLedger {
     pub in_flight: Count,
     /// Bytes of events delivered, before encoding (not an account).
     pub delivered_bytes: Count,
+    /// Attempts that failed and are made again (not an account).
+    pub retries: Count,
 }
 
 impl SinkLedger {

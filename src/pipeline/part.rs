@@ -72,6 +72,34 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// A delivery that has failed although the batch was taken: a sink gave events of it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The sink.
+    pub sink: String,
+    /// How many events.
+    pub events: u64,
+    /// Why.
+    pub reason: String,
+    /// Whether it is these events, which the sink could never bring where they go: what else
+    /// was in the batch is on its way, and it is of no use to send them again.
+    pub is_for_good: bool,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lost {
+            sink,
+            events,
+            reason,
+            ..
+        } = self;
+        write!(f, "sink {sink} dropped {events} events: {reason}")
+    }
+}
+
+impl std::error::Error for Lost {}
+
 /// A batch's promise, and how many claims on it are open.
 pub struct Ticket {
     promise: RefCell<Option<Promise<Delivered>>>,
@@ -96,10 +124,15 @@ impl Ticket {
         Claim { ticket, stage }
     }
 
+    /// Whatever else comes of the batch, its delivery has failed.
+    fn fail(&self, failure: Failure) {
+        self.failure.borrow_mut().get_or_insert(failure);
+    }
+
     /// One part less; the last one fires.
     pub(super) fn release(&self, failure: Option<Failure>) {
         if let Some(failure) = failure {
-            self.failure.borrow_mut().get_or_insert(failure);
+            self.fail(failure);
         }
         self.open.set(self.open.get() - 1);
         if self.open.get() > 0 {
@@ -131,6 +164,13 @@ impl Claim {
     pub fn release(mut self, failure: Option<Failure>) {
         if let Some(ticket) = self.ticket.take() {
             ticket.release(failure);
+        }
+    }
+
+    /// Some of the part's events are lost: nobody is told that all is well.
+    fn fail(&self, failure: Failure) {
+        if let Some(ticket) = &self.ticket {
+            ticket.fail(failure);
         }
     }
 
@@ -409,7 +449,8 @@ impl Part {
 
     /// The destination takes none of what is left and never will: the events go to the dead
     /// letters of the pipeline that they came through, each with `reason`, its source, this
-    /// sink and its original bytes. Where there are none they are dropped as `refused`.
+    /// sink and its original bytes. Where there are none they are dropped as `refused`, and
+    /// the source of an acknowledged batch gets an error.
     pub fn refused(mut self, reason: &str) {
         let open: Vec<u32> = (0..self.open_events as u32).collect();
         self.refuse_some(&open, reason);
@@ -428,7 +469,8 @@ impl Part {
         (self.picked, self.arrived) = (rest, 0);
         let dead_letters = self.via.as_ref().and_then(|via| via.errors_to());
         let Some(port) = dead_letters else {
-            return books.dropped.add("refused", events);
+            books.dropped.add(REFUSED, events);
+            return self.lost(events, reason);
         };
         books.dead_lettered.add(events);
         let letters = super::letter::of_sink(&refused, self.port.name(), reason);
@@ -442,12 +484,30 @@ impl Part {
     }
 
     /// Some of its events cannot be brought to their destination and never will be; the rest
-    /// is still to be settled.
+    /// is still to be settled. The source of an acknowledged batch gets an error.
     pub fn drop_some(&mut self, reason: &'static str, events: u64) {
         let events = events.min(self.open_events);
         self.port.ledger().dropped.add(reason, events);
         self.port.ledger().in_flight.sub(events);
         self.open_events -= events;
+        if events > 0 {
+            self.lost(events, reason);
+        }
+    }
+
+    fn lost(&self, events: u64, reason: &str) {
+        if let Some(claim) = &self.claim {
+            claim.fail(self.failure(events, reason, true));
+        }
+    }
+
+    fn failure(&self, events: u64, reason: &str, is_for_good: bool) -> Failure {
+        Failure::new(Lost {
+            sink: self.port.name().to_owned(),
+            events,
+            reason: reason.to_owned(),
+            is_for_good,
+        })
     }
 
     /// Given up by the queue that it is in, before the sink had it.
@@ -515,11 +575,8 @@ impl Part {
         self.port.ledger().dropped.add(reason, events);
         self.port.ledger().in_flight.sub(events);
         self.open_events = 0;
-        let text = format!(
-            "sink {} dropped {events} events: {reason}",
-            self.port.name()
-        );
-        self.close(Some(Failure::msg(text)));
+        let failure = self.failure(events, reason, false);
+        self.close(Some(failure));
     }
 
     /// The books are done; the room comes second, the source last: who hears of it finds it so.
@@ -551,6 +608,9 @@ impl Drop for Part {
         self.give_up("unresolved");
     }
 }
+
+/// The reason under which is counted what a destination refuses and nobody takes instead.
+const REFUSED: &str = "refused";
 
 /// Events that have arrived and may have to be sent again all the same.
 pub struct Kept {

@@ -5,8 +5,11 @@
 //! descriptor itself; the pipeline, not the component, acts on them. The other groups are for
 //! components that listen or dial; they carry the same words, defaults and meanings everywhere.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::descriptor::{Kind, Opt};
-use super::options::{Mistake, Value};
+use super::options::{Mistake, Options, Value};
 use crate::time::Duration;
 
 /// Of every source.
@@ -121,6 +124,93 @@ pub const DIALLING: &[Opt] = &[
     )
     .default("\"never\""),
 ];
+
+/// Of components that make HTTP requests; see [`header_fields`].
+pub const ASKING: &[Opt] = &[
+    Opt::new(
+        "headers",
+        "more header fields to send; a value may be a secret",
+        Kind::Map(&Kind::Either(&[Kind::Secret, Kind::TEXT])),
+    ),
+    Opt::new(
+        "auth",
+        "who asks: { basic = { user = \"…\", password = { env = \"…\" } } } or { bearer = \
+         { env = \"…\" } }; sent to the URL's own host and port only",
+        Kind::Choice(AUTH),
+    ),
+];
+
+const AUTH: &[Opt] = &[
+    Opt::new("basic", "user and password", Kind::Table(BASIC)),
+    Opt::new("bearer", "the token", Kind::Secret),
+];
+
+const BASIC: &[Opt] = &[
+    Opt::new("user", "the user's name", Kind::TEXT).required(),
+    Opt::new("password", "the user's password", Kind::Secret).required(),
+];
+
+/// Header fields that would break the exchange, or that the daemon means something by.
+const OURS: &[&str] = &[
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "idempotency-key",
+    "if-modified-since",
+    "if-none-match",
+    "range",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Gives every header field that the options of [`ASKING`] name to `set`, which says whether it
+/// may be in a message. Secrets that a check cannot read are left out.
+///
+/// # Errors
+/// A field cannot be sent, or is the daemon's own.
+pub fn header_fields(
+    options: &Options,
+    mut set: impl FnMut(&str, &[u8]) -> bool,
+) -> Result<(), Mistake> {
+    for (name, value) in options.map("headers") {
+        let wrong = |message: &str| Mistake::new(message).of(format!("headers.{name}"));
+        if OURS.contains(&name.to_lowercase().as_str()) {
+            return Err(wrong("this header field is set by the daemon itself"));
+        }
+        let is_sent = match &value.value {
+            Value::Secret(None) => true,
+            Value::Secret(Some(secret)) => set(name, secret.reveal()),
+            _ => set(name, value.as_text().unwrap_or_default().as_bytes()),
+        };
+        if !is_sent {
+            return Err(wrong(
+                "not a header field: a name or value has a wrong character",
+            ));
+        }
+    }
+    match authorization(options) {
+        Some(value) if !set("authorization", &value) => {
+            Err(options.mistake("auth", "the secret has a character that cannot be sent"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `Authorization` (RFC 7617, RFC 6750); none where a check cannot read the secret.
+fn authorization(options: &Options) -> Option<Vec<u8>> {
+    let auth = options.table("auth")?;
+    if auth.chosen() == "bearer" {
+        let token = auth.secret("bearer")?;
+        return Some([b"Bearer ", token.reveal()].concat());
+    }
+    let basic = auth.table("basic")?;
+    let password = basic.secret("password")?;
+    let pair = [basic.text("user").as_bytes(), b":", password.reveal()].concat();
+    Some(format!("Basic {}", STANDARD.encode(pair)).into_bytes())
+}
 
 /// The largest message of a framed input.
 pub const MAX_MESSAGE: Opt = Opt::new(

@@ -142,6 +142,7 @@ impl Daemon {
 
     /// Stops the sources, waits until everything that came in is settled.
     pub fn drain(&self) -> Deferred<()> {
+        each(&self.sinks, |sink| sink.component.drain());
         let stopped = each(&self.sources, |source| source.component.stop());
         let engine = Rc::clone(&self.engine);
         join_all(stopped).add_both(move |_| engine.drained())
@@ -446,7 +447,7 @@ fn log_sink(port: &Port) {
         dead_lettered: books.dead_lettered.get(),
         buffered: books.buffered.get(),
         in_flight: books.in_flight.get(),
-        retries: 0,
+        retries: books.retries.get(),
     };
     record.log();
 }

@@ -23,6 +23,7 @@ mod status;
 mod status_table;
 
 use std::cell::Cell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -436,10 +437,11 @@ fn resources(handle: &Handle, memory: &Memory) -> Result<Resources, Refusal> {
     Ok(resources)
 }
 
-/// Different for every start, so that a fleet's back-offs are not in step.
+/// Different for every start, so that a fleet's back-offs are not in step and what is named
+/// after it has a name of its own. std's hash keys are the system's random numbers, and do not
+/// wait for it to have enough of them (F-136).
 fn seed(handle: &Handle) -> u64 {
-    let micros = handle.wall().as_micros() as u64;
-    micros.rotate_left(32) ^ u64::from(std::process::id())
+    RandomState::new().hash_one((handle.wall().as_micros(), std::process::id()))
 }
 
 /// Received bytes count towards `daemon.memory`.

@@ -8,6 +8,7 @@
 mod backlog;
 mod discard;
 mod file;
+mod http;
 mod lines;
 mod outage;
 mod socket;
@@ -19,6 +20,7 @@ use crate::pipeline::descriptor::Descriptor;
 pub const ALL: &[&Descriptor] = &[
     &discard::DESCRIPTOR,
     &file::DESCRIPTOR,
+    &http::DESCRIPTOR,
     &socket::DESCRIPTOR,
     &stdout::DESCRIPTOR,
 ];

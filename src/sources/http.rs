@@ -7,9 +7,12 @@
 //! - 405: another method; 415: another coding than gzip
 //! - 408: the body came slower than 1 KiB/s over 30 s
 //! - 413: more than `max_body` (on the wire, or decoded), or more than a million lines
-//! - 429: no room for `busy_timeout`, in the pipeline or in memory, or too many bodies at once;
-//!   try again later
-//! - 503: a sink gave the events up, or the daemon is stopping; try again later
+//! - 422: a destination will never take some of the events, and the pipeline has no dead
+//!   letters; only here others of the request may have arrived
+//! - 429: no room for `busy_timeout`, in the pipeline or in memory, in the buffer of a sink that
+//!   drops, or too many bodies at once; try again after 1 to 30 s, longer the longer it is so
+//! - 503: a disk buffer has failed, a sink gave the events up, or the daemon is stopping; try
+//!   again later
 //!
 //! An answer may wait for as long as the sinks do: a client that gives up before, and sends
 //! again, may make duplicates. An idle connection is closed after `idle_timeout`, at the latest
@@ -33,9 +36,10 @@ use crate::pipeline::descriptor::{Build, Claims, Descriptor, Kind, Opt};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::part::{Lost, Refused};
 use crate::pipeline::shared_options;
 use crate::telemetry::events::HttpCounts;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::transport::{
     Address, BindOptions, ConnectionOptions, Limits, ListenOptions, Listener, Network,
 };
@@ -130,12 +134,14 @@ impl Source for HttpSource {
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
         let component = format!("source.{}", outlet.name());
+        outlet.answers();
         let receiver = Rc::new(Receiver {
             name: outlet.name().as_ref().into(),
             budget: bodies::budget(&outlet, &self.limits, self.busy_timeout),
             outlet,
             limits: self.limits.clone(),
             busy_timeout: self.busy_timeout,
+            full_since: Cell::default(),
             counts: Counts::default(),
         });
         let service = Rc::new(Front(Rc::clone(&receiver)));
@@ -271,6 +277,8 @@ struct Receiver {
     limits: BodyLimits,
     budget: Rc<Budget>,
     busy_timeout: Duration,
+    /// When the first of the requests was refused that have all been refused for want of room.
+    full_since: Cell<Option<Instant>>,
     counts: Counts,
 }
 
@@ -281,13 +289,7 @@ impl Service for Front {
         let receiver = Rc::clone(&self.0);
         Box::pin(async move {
             let answer = receiver.take(request).await;
-            let counts = &receiver.counts;
-            add(match answer.status {
-                200 => &counts.accepted,
-                429 => &counts.busy,
-                503 => &counts.failed,
-                _ => &counts.refused,
-            });
+            receiver.count(answer.status);
             answer
         })
     }
@@ -313,6 +315,19 @@ impl Receiver {
         record.log();
     }
 
+    fn count(&self, status: u16) {
+        let counts = &self.counts;
+        if status == 200 {
+            self.full_since.set(None);
+        }
+        add(match status {
+            200 => &counts.accepted,
+            429 => &counts.busy,
+            422 | 503 => &counts.failed,
+            _ => &counts.refused,
+        });
+    }
+
     async fn take(&self, request: Request) -> Response {
         if !matches!(request.method.as_str(), "POST" | "PUT") {
             return Response::new(405)
@@ -321,15 +336,15 @@ impl Receiver {
         }
         // What the head alone forbids is refused before the sender is asked for its body.
         if let Err(error) = request.body.check(&self.limits) {
-            return refusal(&error);
+            return self.refusal(&error);
         }
         let intake = self.outlet.intake();
         if !self.has_room(&intake).await {
-            return busy("the sinks of this source are behind");
+            return self.busy("the sinks of this source are behind");
         }
         let bytes = match request.body.read(&self.limits, &self.budget).await {
             Ok(bytes) => bytes,
-            Err(error) => return refusal(&error),
+            Err(error) => return self.refusal(&error),
         };
         let Some((events, empty)) = lines(&bytes) else {
             return Response::new(413).because("the body has more than a million lines");
@@ -347,11 +362,54 @@ impl Receiver {
         let mut batch = Batch::new(Arc::new(origin), wall, bytes);
         batch.events = events;
         // The failure is answered here also where the asker is gone when it comes.
-        let delivered = intake.deliver(batch).add_both(|result| Ok(result.is_ok()));
-        match delivered.await {
-            Ok(true) => Response::new(200),
+        let delivered = intake.deliver(batch).add_both(Ok);
+        match delivered.await.and_then(|delivered| delivered) {
+            Ok(_) => Response::new(200),
+            Err(failure) => self.failed(&failure),
+        }
+    }
+
+    /// The events were not brought as far as the source promises. Senders need not know to whom
+    /// they were to go, nor what was said there.
+    fn failed(&self, failure: &Failure) -> Response {
+        match failure.downcast_ref() {
+            Some(Refused::BufferFull { .. }) => return self.busy("a buffer is full"),
+            Some(Refused::StorageFailed { .. }) => {
+                return unavailable("the events cannot be stored at the moment");
+            }
+            None => {}
+        }
+        match failure.downcast_ref() {
+            Some(Lost {
+                is_for_good: true, ..
+            }) => Response::new(422).because("some of the events are refused where they are to go"),
             _ => unavailable("the events could not be delivered"),
         }
+    }
+
+    fn refusal(&self, error: &BodyError) -> Response {
+        let status = match error {
+            BodyError::TooLarge(_) => 413,
+            BodyError::Broken(_) | BodyError::Undecodable => 400,
+            BodyError::TooSlow => 408,
+            BodyError::TooMany | BodyError::NoMemory => return self.busy(&error.to_string()),
+            BodyError::UnknownCoding(_) => {
+                let refused = Response::new(415).with("accept-encoding", "gzip");
+                return refused.because(&error.to_string());
+            }
+        };
+        Response::new(status).because(&error.to_string())
+    }
+
+    /// A 429: the longer there has been no room, the longer until it is worth another try.
+    fn busy(&self, why: &str) -> Response {
+        let now = self.outlet.scheduler().now();
+        let since = self.full_since.get().unwrap_or(now);
+        self.full_since.set(Some(since));
+        let seconds = now.since(since).as_secs().clamp(1, RETRY_AFTER_MAX_SECONDS);
+        Response::new(429)
+            .with("retry-after", &seconds.to_string())
+            .because(why)
     }
 
     /// Waits until the intake is not blocked; false when that takes too long.
@@ -379,24 +437,6 @@ fn add(count: &Cell<u64>) {
     count.set(count.get() + 1);
 }
 
-fn refusal(error: &BodyError) -> Response {
-    let status = match error {
-        BodyError::TooLarge(_) => 413,
-        BodyError::Broken(_) | BodyError::Undecodable => 400,
-        BodyError::TooSlow => 408,
-        BodyError::TooMany | BodyError::NoMemory => return busy(&error.to_string()),
-        BodyError::UnknownCoding(_) => {
-            let refused = Response::new(415).with("accept-encoding", "gzip");
-            return refused.because(&error.to_string());
-        }
-    };
-    Response::new(status).because(&error.to_string())
-}
-
-fn busy(why: &str) -> Response {
-    Response::new(429).with("retry-after", "1").because(why)
-}
-
 /// The lines of a body that have a byte, and how many have none; `None`: too many. A carriage
 /// return before the newline belongs to the end of the line.
 fn lines(bytes: &Bytes) -> Option<(Vec<Event>, u64)> {
@@ -418,8 +458,12 @@ fn lines(bytes: &Bytes) -> Option<(Vec<Event>, u64)> {
     Some((events, empty))
 }
 
+/// The longest that a sender is told to wait for room.
+const RETRY_AFTER_MAX_SECONDS: u64 = 30;
+
 /// Events in one request.
 const EVENTS_MAX: usize = 1_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

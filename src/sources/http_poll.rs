@@ -16,9 +16,6 @@ mod poller;
 
 use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use crate::deferred::{Deferred, Failure};
 use crate::http::{BodyLimits, Client, ClientOptions, Headers, Url};
 use crate::pipeline::component::{Resources, Source};
@@ -26,6 +23,7 @@ use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::shared_options;
 use crate::time::Duration;
 use crate::transport::Network;
 
@@ -75,33 +73,12 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
             },
         )
         .default("\"16MiB\""),
-        Opt::new(
-            "headers",
-            "more header fields to send",
-            Kind::Map(&Kind::TEXT),
-        ),
-        Opt::new(
-            "auth",
-            "who asks: { basic = { user = \"…\", password = { env = \"…\" } } } or { bearer = \
-             { env = \"…\" } }; sent to the URL's own host and port only",
-            Kind::Choice(AUTH),
-        ),
     ],
-    shared: &[],
+    shared: &[shared_options::ASKING],
     example: "[source.status]\ntype  = \"http_poll\"\nevery = \"30s\"\n\
               urls  = [\"http://127.0.0.1:8080/status.json\"]\n",
     build: Build::Source(build),
 };
-
-const AUTH: &[Opt] = &[
-    Opt::new("basic", "user and password", Kind::Table(BASIC)),
-    Opt::new("bearer", "the token", Kind::Secret),
-];
-
-const BASIC: &[Opt] = &[
-    Opt::new("user", "the user's name", Kind::TEXT).required(),
-    Opt::new("password", "the user's password", Kind::Secret).required(),
-];
 
 fn check_url(text: &str) -> Result<(), Mistake> {
     parse_url(text).map(|_| ())
@@ -147,6 +124,7 @@ fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
         split: split.map_err(|mistake| mistake.of("split"))?,
         client: ClientOptions {
             timeout: options.duration("timeout"),
+            connect_timeout: options.duration("timeout"),
             body: BodyLimits {
                 bytes_max: options.size("max_body") as usize,
                 ..BodyLimits::default()
@@ -160,52 +138,8 @@ fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
 
 fn headers(options: &Options) -> Result<Headers, Mistake> {
     let mut headers = Headers::default();
-    for (name, value) in options.map("headers") {
-        let wrong = |message: &str| Mistake::new(message).of(format!("headers.{name}"));
-        let lower = name.to_lowercase();
-        if OURS.contains(&lower.as_str()) {
-            return Err(wrong("this header field is set by the daemon itself"));
-        }
-        let text = value.as_text().unwrap_or_default();
-        if !headers.set(name, text.as_bytes()) {
-            return Err(wrong(
-                "not a header field: a name or value has a wrong character",
-            ));
-        }
-    }
-    if let Some(value) = authorization(options)
-        && !headers.set("authorization", &value)
-    {
-        return Err(options.mistake("auth", "the secret has a character that cannot be sent"));
-    }
+    shared_options::header_fields(options, |name, value| headers.set(name, value))?;
     Ok(headers)
-}
-
-/// Header fields that would break the exchange.
-const OURS: &[&str] = &[
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-length",
-    "expect",
-    "if-modified-since",
-    "if-none-match",
-    "range",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// `Authorization` (RFC 7617, RFC 6750); none where a check cannot read the secret.
-fn authorization(options: &Options) -> Option<Vec<u8>> {
-    let auth = options.table("auth")?;
-    if auth.chosen() == "bearer" {
-        let token = auth.secret("bearer")?;
-        return Some([b"Bearer ", token.reveal()].concat());
-    }
-    let basic = auth.table("basic")?;
-    let password = basic.secret("password")?;
-    let pair = [basic.text("user").as_bytes(), b":", password.reveal()].concat();
-    Some(format!("Basic {}", STANDARD.encode(pair)).into_bytes())
 }
 
 struct HttpPoll {

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod operator;
+mod sinks;
 mod sources;
 
 use std::fmt::{self, Display};
@@ -15,6 +16,7 @@ use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
 pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
+pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};
 pub use sources::{
     FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
     PollSkipped, ReceiveBuffer, SourceCounts, SourceLosses,

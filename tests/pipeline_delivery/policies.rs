@@ -136,9 +136,9 @@ fn f_059_what_a_sink_refuses_goes_to_the_dead_letters() {
     let expected =
         r#"{"reason":"status 400","source":"in","sink":"sink0","original":"xxxxxxxxxx"}"#;
     assert_eq!(text, [expected, expected]);
-    // Letters have no letters.
+    // Letters have no letters: nobody has the events, and nobody is told that all is well.
     letters.refused("status 500");
-    assert_eq!(state.get(), 1);
+    assert_eq!(state.get(), 2);
     assert_eq!(count(&world.ports[1], "refused"), 2);
     world.balanced();
 }

@@ -7,16 +7,15 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use chrono::DateTime;
-
 use crate::deferred::{CancelHandle, Deferred, Failure, Semaphore};
 use crate::event::{Batch, Event, Origin, Span};
 use crate::http::{Client, Headers, Response, Url};
 use crate::pipeline::intake::{Intake, Outlet};
+use crate::pipeline::part::Lost;
 use crate::protocol::json;
 use crate::reactor::{Handle, TimerGuard};
 use crate::telemetry::events::{PollCounts, PollFailed, PollRecovered, PollSkipped};
-use crate::time::{Duration, Instant, WallTime};
+use crate::time::{Duration, Instant};
 
 /// What the pollers of a source share.
 pub(super) struct Plan {
@@ -280,7 +279,7 @@ impl Poller {
             }
             304 => return Err("304 in answer to a request without condition".into()),
             status => {
-                if let Some(pause) = retry_after(&answer.headers, wall) {
+                if let Some(pause) = answer.retry_after(wall, RETRY_AFTER_MAX) {
                     self.not_before.set(now + pause);
                 }
                 return Err(format!("the server answered {status}"));
@@ -328,11 +327,12 @@ impl Poller {
         if batch.events.is_empty() {
             return settle(true);
         }
-        // A failure is in the books of the sink that gave up; the document is asked for again.
+        // A failure is in the books of the sink that gave up; the document is asked for again,
+        // unless events in it would be refused again.
         let delivered: Deferred<()> = self
             .intake
             .deliver(batch)
-            .add_both(move |result| settle(result.is_ok()));
+            .add_both(move |result| settle(result.map_or_else(|f| is_for_good(&f), |_| true)));
         drop(delivered);
     }
 
@@ -366,23 +366,13 @@ impl Poller {
     }
 }
 
-fn add(count: &Cell<u64>) {
-    count.set(count.get() + 1);
+fn is_for_good(failure: &Failure) -> bool {
+    let lost = failure.downcast_ref::<Lost>();
+    lost.is_some_and(|lost| lost.is_for_good)
 }
 
-/// How long the server asks to be left alone (RFC 9110 section 10.2.3), at most
-/// [`RETRY_AFTER_MAX`]: its clock may be wrong.
-fn retry_after(headers: &Headers, wall: WallTime) -> Option<Duration> {
-    let text = headers.text("retry-after")?.trim();
-    let pause = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = DateTime::parse_from_rfc2822(text).ok()?;
-            let micros = date.timestamp_micros().saturating_sub(wall.as_micros());
-            Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-        }
-    };
-    Some(pause.min(RETRY_AFTER_MAX))
+fn add(count: &Cell<u64>) {
+    count.set(count.get() + 1);
 }
 
 /// A part of `whole` that depends on `key` alone (FNV-1a, 64 bits; spread, not secrecy).
@@ -442,23 +432,5 @@ mod tests {
         check(4, 17); // so soon before the phase that a period is left out
         check(7, 17);
         check(17, 27);
-    }
-
-    #[test]
-    fn f_119_pauses_are_bounded_whatever_the_server_says() {
-        let check = |text: &str, expected: Option<u64>| {
-            let mut headers = Headers::default();
-            headers.set("retry-after", text.as_bytes());
-            let wall = WallTime::from_micros(784_111_777_000_000); // 1994-11-06 08:49:37
-            let pause = retry_after(&headers, wall);
-            assert_eq!(pause, expected.map(Duration::from_secs), "{text}");
-        };
-        check("120", Some(120));
-        check("99999999", Some(3600));
-        check("Sun, 06 Nov 1994 08:50:37 GMT", Some(60));
-        check("Sun, 06 Nov 1994 08:40:37 GMT", Some(0));
-        check("Sat, 06 Nov 2094 08:50:37 GMT", Some(3600));
-        check("soon", None);
-        check("-1", None);
     }
 }

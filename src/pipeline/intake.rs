@@ -13,14 +13,14 @@ use std::rc::{Rc, Weak};
 
 use crate::deferred::{Deferred, Failure, Promise};
 use crate::event::Batch;
-use crate::time::{Duration, Scheduler};
+use crate::time::{Cancel, Duration, Scheduler};
 
 use super::blocked::{Blocked, BlockedWatch};
 use super::graph::{Pipeline, Plan, Share, Stopper};
 use super::memory::Memory;
 use super::part::{Delivered, Making, Part, Picked, Refused, Stage, Ticket};
 use super::port::Port;
-use super::queue::WhenFull;
+use super::queue::{BUFFER_FULL, WhenFull};
 
 /// Bytes one source may have outstanding before all of its connections stop reading.
 pub const SOURCE_WINDOW_BYTES: usize = 16 << 20;
@@ -56,8 +56,8 @@ struct SourceState {
     waiting: RefCell<VecDeque<Waiting>>,
     blocked: RefCell<Vec<Weak<IntakeState>>>,
     watch: Rc<BlockedWatch>,
-    /// Its senders are told when a batch cannot be taken, and send it again.
-    answers: Cell<bool>,
+    /// Its senders are told when a batch has found no room for so long, and send it again.
+    patience: Cell<Option<Duration>>,
 }
 
 /// A batch that found no room.
@@ -65,6 +65,8 @@ struct Waiting {
     plan: Plan,
     ticket: Rc<Ticket>,
     stage: Stage,
+    /// When it is refused, if there is no room before.
+    limit: Option<Box<dyn Cancel>>,
 }
 
 struct IntakeState {
@@ -126,7 +128,7 @@ impl Engine {
             waiting: RefCell::default(),
             blocked: RefCell::default(),
             watch,
-            answers: Cell::new(false),
+            patience: Cell::new(None),
         });
         self.sources.borrow_mut().push(Rc::clone(&source));
         Outlet {
@@ -196,6 +198,7 @@ impl Engine {
             plan,
             ticket: Ticket::new(promise),
             stage: source.stage,
+            limit: None,
         };
         if let Some(refused) = source.refuses(&waiting.plan) {
             waiting.give_up(refused.reason(), Failure::new(refused));
@@ -211,10 +214,31 @@ impl Engine {
     }
 
     /// A batch that waits keeps no more memory than it needs.
-    fn wait(self: &Rc<Self>, source: &SourceState, mut waiting: Waiting) {
+    fn wait(self: &Rc<Self>, source: &Rc<SourceState>, mut waiting: Waiting) {
         waiting.plan.compact(SPARSE_WAITING, &self.memory);
         want_room(&waiting.plan);
+        if let Some(patience) = source.patience.get() {
+            let (engine, source) = (Rc::clone(self), Rc::clone(source));
+            let ticket = Rc::clone(&waiting.ticket);
+            let give_up = move || engine.refuse_waiting(&source, &ticket);
+            let limit = self.scheduler.call_after(patience, Box::new(give_up));
+            waiting.limit = Some(limit);
+        }
         source.waiting.borrow_mut().push_back(waiting);
+    }
+
+    /// A batch has waited for as long as its sender may be kept waiting: nothing of it is taken.
+    fn refuse_waiting(self: &Rc<Self>, source: &SourceState, ticket: &Rc<Ticket>) {
+        let mut waiting = source.waiting.borrow_mut();
+        let is_it = |one: &Waiting| Rc::ptr_eq(&one.ticket, ticket);
+        let found = waiting.iter().position(is_it);
+        let found = found.and_then(|index| waiting.remove(index));
+        drop(waiting);
+        let Some(tired) = found else { return };
+        let full = required(&tired.plan).find(|(port, bytes)| !port.fits(*bytes));
+        let sink = full.map_or_else(String::new, |(port, _)| port.name().to_owned());
+        tired.give_up(BUFFER_FULL, Failure::new(Refused::BufferFull { sink }));
+        self.admit_waiting();
     }
 
     /// Admits the heads of all sources' queues, one each in turn, until none fits.
@@ -312,7 +336,10 @@ pub struct Flow {
 
 impl Waiting {
     /// Nobody gets anything of it.
-    fn give_up(self, reason: &str, failure: Failure) {
+    fn give_up(mut self, reason: &str, failure: Failure) {
+        if let Some(limit) = self.limit.take() {
+            limit.cancel();
+        }
         for (pipeline, events) in &self.plan.held {
             pipeline.ledger().in_flight.sub(*events);
             pipeline.ledger().dropped.add(reason, *events);
@@ -337,9 +364,7 @@ impl SourceState {
     /// Why the plan cannot be taken as a whole, where the sender is told so: it sends all of it
     /// again then, so that nobody may have got a part of it.
     fn refuses(&self, plan: &Plan) -> Option<Refused> {
-        if !self.answers.get() {
-            return None;
-        }
+        self.patience.get()?;
         required(plan).find_map(|(port, bytes)| {
             let sink = || port.name().to_owned();
             if port.queue().failure().is_some() {
@@ -415,7 +440,11 @@ fn admit(waiting: Waiting, memory: &Memory) {
         mut plan,
         ticket,
         stage,
+        limit,
     } = waiting;
+    if let Some(limit) = limit {
+        limit.cancel();
+    }
     for (pipeline, events) in plan.held.drain(..) {
         pipeline.ledger().in_flight.sub(events);
         pipeline.ledger().passed.add(events);
@@ -482,10 +511,10 @@ impl Outlet {
     }
 
     /// Says that the senders of this source are told when events cannot be taken, and send them
-    /// again: a batch for which a sink that drops has no room is refused whole, with
-    /// [`Refused`](super::part::Refused), instead of being dropped for that sink alone.
-    pub fn answers(&self) {
-        self.source.answers.set(true);
+    /// again. A batch that finds no room for `patience`, or at once where a sink drops when it
+    /// is full, is refused whole, with [`Refused`](super::part::Refused).
+    pub fn answers_after(&self, patience: Duration) {
+        self.source.patience.set(Some(patience));
     }
 
     /// Clocks and timers, for sources that have no other.

@@ -134,7 +134,7 @@ impl Source for HttpSource {
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
         let component = format!("source.{}", outlet.name());
-        outlet.answers();
+        outlet.answers_after(self.busy_timeout);
         let receiver = Rc::new(Receiver {
             name: outlet.name().as_ref().into(),
             budget: bodies::budget(&outlet, &self.limits, self.busy_timeout),

@@ -10,6 +10,7 @@ use marline::pipeline::ledger::Tally;
 use marline::pipeline::part::{Delivered, Part, Refused, Stage};
 use marline::pipeline::port::Port;
 use marline::pipeline::queue::WhenFull;
+use marline::time::Duration;
 
 use super::world::*;
 
@@ -54,7 +55,7 @@ fn f_057_a_sender_that_is_answered_is_refused_whole_instead() {
     let sinks = [(1_000, true, None), (1 << 20, true, None)];
     let world = world_of(&sinks, Vec::new(), WhenFull::DropNewest);
     let intake = world.intake(Stage::Delivered);
-    intake.outlet().answers();
+    intake.outlet().answers_after(Duration::from_secs(5));
     let first = watch(intake.deliver(batch(2, 400)));
     let refused = failure(intake.deliver(batch(3, 300)));
     let refused = refused.borrow_mut().take().expect("it was refused");
@@ -91,6 +92,34 @@ fn f_057_drop_oldest_drops_what_has_waited_longest() {
     assert_eq!(too_much.get(), 1);
     assert_eq!(count(&world.ports[0], "evicted"), 5);
     world.balanced();
+    assert!(world.engine.is_drained());
+}
+
+/// F-094: a sender that is answered does not wait for ever for a buffer that blocks.
+#[test]
+fn f_094_a_batch_that_finds_no_room_for_long_is_refused_whole() {
+    let sinks = [(1_000, true, None), (1 << 20, true, None)];
+    let world = world_of(&sinks, Vec::new(), WhenFull::Block);
+    let intake = world.intake(Stage::Delivered);
+    intake.outlet().answers_after(Duration::from_secs(5));
+    let first = watch(intake.deliver(batch(2, 400)));
+    let refused = failure(intake.deliver(batch(3, 300)));
+    let next = watch(intake.deliver(batch(1, 10)));
+    assert!(refused.borrow().is_none() && next.get() == 0);
+    world.later.fire_timers();
+    let sink = "sink0".to_owned();
+    let why = refused.borrow_mut().take().expect("it was refused");
+    assert_eq!(why.downcast_ref(), Some(&Refused::BufferFull { sink }));
+    assert_eq!(
+        world.ports[1].ledger().accepted.get(),
+        3,
+        "the small one fits behind it"
+    );
+    world.balanced();
+    for part in [0, 0, 1, 1].map(|sink| world.take(sink).unwrap()) {
+        part.delivered();
+    }
+    assert_eq!((first.get(), next.get()), (1, 1));
     assert!(world.engine.is_drained());
 }
 

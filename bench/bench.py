@@ -32,8 +32,10 @@ CASES = {
     "http_to_http": Case("json", 64, "http", "http"),
     "file_to_tcp": Case("syslog5424", 256, "file", "tcp"),
     "disk_buffer_tcp": Case("syslog5424", 64, "tcp", "tcp"),
+    # The same without a sync: what durability costs.
+    "disk_buffer_tcp_os": Case("syslog5424", 64, "tcp", "tcp"),
 }
-COPIES = ("tcp_to_tcp", "tcp_to_tcp_16", "file_to_tcp", "disk_buffer_tcp")
+COPIES = ("tcp_to_tcp", "tcp_to_tcp_16", "file_to_tcp", "disk_buffer_tcp", "disk_buffer_tcp_os")
 VERIFY = bool(os.environ.get("VERIFY"))
 # A receiver that has had nothing for so long has had everything (debug lines are dropped, so
 # the number that will come is not always known).

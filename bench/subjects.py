@@ -57,8 +57,10 @@ def marline(case, folder):
         kind, source = "file", [f'paths = ["{folder}/in.log"]', 'start = "beginning"']
     elif case == "http_to_http":
         kind, encode, steps = "http", "json", ['{ parse = "json" }']
-    elif case == "disk_buffer_tcp":
+    elif case in ("disk_buffer_tcp", "disk_buffer_tcp_os"):
         sink.append('buffer.disk = "2GiB"')
+        if case.endswith("_os"):
+            sink.append('buffer.durability = "os"')
     else:
         raise NotImplementedError
     if case.endswith("_http"):

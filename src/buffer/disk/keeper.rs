@@ -79,6 +79,10 @@ impl Keeper {
     pub fn keep(&mut self, acked_seq: u64, durable_seq: u64) -> Result<Kept, KeepError> {
         self.advance(acked_seq.min(durable_seq), durable_seq, false)?;
         let below = self.shared.table().below(self.acked_seq);
+        if !below.is_empty() && self.file.is_none() {
+            // The mark was read, from a cache perhaps: nothing goes by it before it is written.
+            self.put(self.acked_seq, durable_seq, false)?;
+        }
         let freed_bytes = self.delete(&below)?;
         let table = self.shared.table();
         Ok(Kept {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::finding::{Finding, What};
 use super::format::{NoHeader, Promise};
 use super::quarantine;
-use super::scan::{self, Damage, Item, READ_ATTEMPTS, Scan, UNREADABLE_BYTES, WINDOW_BYTES};
+use super::scan::{self, Damage, Item, READ_ATTEMPTS, Scan, is_unreadable};
 use super::shared::{Entry, Shared, segment_name};
 
 /// Reads one buffer.
@@ -42,8 +42,6 @@ struct Failing {
     /// The segment's id and the offset in it.
     place: (u64, u64),
     attempts: u32,
-    /// What is given up next, in bytes; doubles while nothing behind can be read either.
-    skip_bytes: u64,
 }
 
 /// What a read came to.
@@ -167,8 +165,8 @@ impl Reader {
                 Ok(self.take(item, place, (end_seq, until_seq), room, out))
             }
             Err(error) => {
-                self.failing.note((at.entry.id, place.0), error)?;
-                let damage = at.scan.skip(self.failing.give_up());
+                let error = self.failing.note((at.entry.id, place.0), error)?;
+                let damage = at.scan.skip(error)?;
                 at.note(damage);
                 Ok(Step::On)
             }
@@ -285,7 +283,7 @@ impl Reader {
                     let mut table = self.shared.table();
                     table.change(entry.id, |entry| entry.proven_seq = seq);
                 }
-                self.at = Some(At::new(entry, Scan::new(file, header, WINDOW_BYTES)));
+                self.at = Some(At::new(entry, Scan::new(file, header)));
                 Ok(true)
             }
             Err(what) => {
@@ -439,27 +437,21 @@ impl At {
 }
 
 impl Failing {
-    /// One more failure at `place`.
+    /// One more failure at `place`, answered when there were enough of them.
     ///
     /// # Errors
     /// The same, while it is worth trying again.
-    fn note(&mut self, place: (u64, u64), error: io::Error) -> io::Result<()> {
+    fn note(&mut self, place: (u64, u64), error: io::Error) -> io::Result<io::Error> {
         if self.place != place {
             self.attempts = 0;
         }
         self.place = place;
         self.attempts += 1;
-        if self.attempts < READ_ATTEMPTS {
+        if self.attempts < READ_ATTEMPTS || !is_unreadable(&error) {
             return Err(error);
         }
         self.attempts = 0;
-        Ok(())
-    }
-
-    /// How much to give up here, in bytes.
-    fn give_up(&mut self) -> u64 {
-        self.skip_bytes = (self.skip_bytes * 2).clamp(UNREADABLE_BYTES, SKIP_BYTES_MAX);
-        self.skip_bytes
+        Ok(error)
     }
 }
 
@@ -489,6 +481,3 @@ impl What {
 
 /// How far apart the places are that can be gone back to, in bytes.
 const MARK_BYTES: u64 = 1 << 20;
-
-/// The most that is given up at once where nothing can be read, in bytes.
-const SKIP_BYTES_MAX: u64 = 16 << 20;

@@ -13,8 +13,8 @@ use super::finding::{Finding, What};
 use super::format::{CURSOR_BYTES, HEADER_BYTES, Promise, SegmentHeader, Slot};
 use super::listing::{self, CursorFound, Listed};
 use super::quarantine;
-use super::scan::{self, READ_ATTEMPTS, read_full};
-use super::shared::{CURSOR, LOCK, NEXT_CURSOR, NEXT_SEGMENT, Shared, Table, unlink};
+use super::scan::{self, patiently, read_full};
+use super::shared::{CURSOR, LOCK, NEXT_CURSOR, NEXT_SEGMENT, Shared, Table, segment_name, unlink};
 use super::tail::{self, Tail};
 use super::writer::{Current, next_epoch};
 use super::{Keeper, Opened, Reader, Recovered, Settings, Writer};
@@ -63,22 +63,6 @@ pub(super) fn io_error(what: &'static str, name: &str) -> impl FnOnce(io::Error)
     move |error| OpenError::Io { what, name, error }
 }
 
-/// Tries to read something as often as is sensible.
-pub(super) fn patiently<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    for _ in 1..READ_ATTEMPTS {
-        match read() {
-            Err(error) if is_device(&error) => {}
-            other => return other,
-        }
-    }
-    read()
-}
-
-/// Whether it is worth trying again: not what a name says of itself.
-fn is_device(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::NotFound && error.raw_os_error().is_some()
-}
-
 struct Recovery {
     directory: Arc<dyn Directory>,
     settings: Settings,
@@ -122,7 +106,6 @@ impl Recovery {
         };
         self.note_tail(last.as_ref(), tail.as_ref());
         let marks = self.marks(slot.as_ref(), &segments, last.as_ref(), tail.as_ref())?;
-        self.delete_delivered(&mut segments, marks.first_seq);
         let mut table = Table::default();
         table.released_seq = marks.first_seq;
         table.quarantine_bytes = self.quarantine_bytes;
@@ -132,14 +115,17 @@ impl Recovery {
         };
         let uuid = uuid.unwrap_or(self.settings.new_uuid);
         let shared = Shared::new(self.directory.clone(), self.settings, uuid, table, lock);
+        let shared = Arc::new(shared);
         self.enter(&shared, &segments, &marks);
+        let keeper = self.delete_delivered(&shared, &marks, slot.as_ref());
         let current = match (&last, &tail) {
-            (Some(last), Some(tail)) if last.header.promise == Promise::Commit => {
+            (Some(last), Some(tail)) if last.header.promise != Promise::Os => {
                 self.copy_tail(&shared, last, tail, &marks)?
             }
             _ => None,
         };
-        Ok(self.opened(Arc::new(shared), &marks, current, last, slot))
+        let is_synced = last.is_none_or(|last| last.header.promise != Promise::Os);
+        Ok(self.opened(shared, &marks, current, keeper, is_synced))
     }
 
     /// The segments by name; what an earlier process was making is removed.
@@ -327,18 +313,26 @@ impl Recovery {
         })
     }
 
-    /// Deletes what was deleted before and came back, or was about to be. It may fail: then the
-    /// keeper does it.
-    fn delete_delivered(&mut self, segments: &mut Vec<Listed>, first_seq: u64) {
-        while segments.len() > 1 && segments[1].base_seq <= first_seq {
-            let listed = segments[0].clone();
-            if unlink(&*self.directory, &listed.name).is_err() {
-                return;
-            }
-            let finding = Finding::whole(listed.name, listed.bytes, What::Resurrected);
-            self.findings.push(finding);
-            segments.remove(0);
+    /// Deletes what was deleted before and came back, or was about to be. The cursor was read
+    /// and is not known to be on the disk, so it is written first. It may fail: then the keeper
+    /// does it later.
+    fn delete_delivered(
+        &mut self,
+        shared: &Arc<Shared>,
+        marks: &Marks,
+        slot: Option<&Slot>,
+    ) -> Keeper {
+        let mut keeper = Keeper::new(shared.clone(), marks.epoch, slot);
+        let below = shared.table().below(marks.first_seq);
+        if below.is_empty() {
+            return keeper;
         }
+        let _ = keeper.keep(marks.first_seq, marks.next_seq);
+        let findings = below.iter().map(|entry| {
+            Finding::whole(segment_name(entry.base_seq), entry.bytes, What::Resurrected)
+        });
+        self.findings.extend(findings);
+        keeper
     }
 
     fn enter(&self, shared: &Shared, segments: &[Listed], marks: &Marks) {
@@ -374,16 +368,14 @@ impl Recovery {
         shared: Arc<Shared>,
         marks: &Marks,
         current: Option<Current>,
-        last: Option<Last>,
-        slot: Option<Slot>,
+        mut keeper: Keeper,
+        is_synced: bool,
     ) -> Opened {
         let events = marks.next_seq - marks.first_seq;
-        let mut keeper = Keeper::new(shared.clone(), marks.epoch, slot.as_ref());
         if marks.is_closed && events > 0 {
             keeper.reopen(marks.next_seq);
         }
-        let is_promised = last.is_none_or(|last| last.header.promise == Promise::Commit);
-        let proven_seq = if is_promised {
+        let proven_seq = if is_synced {
             marks.next_seq
         } else {
             marks.proven_seq

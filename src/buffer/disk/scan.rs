@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::format::{
     Commit, HEADER_BYTES, NoHeader, ORIGIN_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RECORDS_AT,
@@ -93,16 +94,17 @@ pub(super) fn open(
 }
 
 impl Scan {
-    /// A walk from the first record, `read_bytes` at a time.
-    pub fn new(file: Arc<dyn File>, header: SegmentHeader, read_bytes: usize) -> Scan {
+    /// A walk from the first record.
+    pub fn new(file: Arc<dyn File>, header: SegmentHeader) -> Scan {
+        let file_bytes = file.metadata().map_or(u64::MAX, |metadata| metadata.bytes);
         Scan {
+            window: Window::new(usize::try_from(file_bytes).unwrap_or(usize::MAX)),
             file,
             limit_seq: u64::MAX,
             seed: header.seed(),
             offset: RECORDS_AT,
             expected_seq: header.base_seq,
             header,
-            window: Window::new(read_bytes),
         }
     }
 
@@ -122,14 +124,28 @@ impl Scan {
         self.window.forget();
     }
 
-    /// Goes over `bytes` that cannot be read, which count as damage, to a place where a record
-    /// may begin.
-    pub fn skip(&mut self, bytes: u64) -> Damage {
+    /// Goes over the place here, which could not be read, as over damage, to one that can be.
+    ///
+    /// # Errors
+    /// Nothing behind it can be read either: then it is not this place that is broken, but the
+    /// device, and what is on it may come back.
+    pub fn skip(&mut self, error: io::Error) -> io::Result<Damage> {
+        let file_bytes = self.file.metadata()?.bytes;
         let from = self.offset;
-        self.offset = from.saturating_add(bytes).next_multiple_of(8);
-        Damage {
-            from,
-            to: self.offset,
+        let mut bytes = UNREADABLE_BYTES;
+        loop {
+            let to = (from / UNREADABLE_BYTES * UNREADABLE_BYTES).saturating_add(bytes);
+            if to >= file_bytes {
+                return Err(error);
+            }
+            match self.file.read_at(&mut [0], to) {
+                Ok(_) => {
+                    self.offset = to;
+                    return Ok(Damage { from, to });
+                }
+                Err(error) if is_unreadable(&error) => bytes = bytes.saturating_mul(2),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -244,9 +260,9 @@ struct Window {
 }
 
 impl Window {
-    fn new(read_bytes: usize) -> Window {
+    fn new(file_bytes: usize) -> Window {
         Window {
-            read_bytes: read_bytes.max(WINDOW_BYTES_MIN),
+            read_bytes: file_bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES),
             at: 0,
             bytes: Bytes::new(),
         }
@@ -274,6 +290,22 @@ impl Window {
         let end = start.checked_add(length)?;
         (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
     }
+}
+
+/// Whether the device could not read something, as opposed to anything else that went wrong.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::IO)
+}
+
+/// Tries to read something as often as is sensible.
+pub(super) fn patiently<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..READ_ATTEMPTS {
+        match read() {
+            Err(error) if is_unreadable(&error) => {}
+            other => return other,
+        }
+    }
+    read()
 }
 
 /// Reads until the buffer is full or the file ends; answers how much.

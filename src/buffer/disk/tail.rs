@@ -12,8 +12,8 @@ use super::Record;
 use super::finding::{Finding, What};
 use super::format::{Commit, Promise, RECORDS_AT, SegmentHeader, Slot, encode_data};
 use super::quarantine;
-use super::recovery::{Last, patiently};
-use super::scan::{Damage, DataItem, Item, Scan, UNREADABLE_BYTES, WINDOW_BYTES};
+use super::recovery::Last;
+use super::scan::{Damage, DataItem, Item, Scan, WINDOW_BYTES, is_unreadable, patiently};
 use super::shared::{FILE_MODE, NEXT_SEGMENT, Shared, segment_name, unlink};
 use super::writer::{Current, write_all};
 use crate::buffer::storage::{File, Open};
@@ -33,16 +33,16 @@ impl Tail {
     /// Goes through the last segment. The cursor's word counts where it was given in commit mode.
     ///
     /// # Errors
-    /// Never for a place that cannot be read, which counts as damage; the device's otherwise.
+    /// The device's, unless only a place in the middle cannot be read: that counts as damage.
     pub fn of(last: &Last, slot: Option<&Slot>) -> io::Result<Tail> {
-        let mut scan = Scan::new(last.file.clone(), last.header, WINDOW_BYTES);
+        let mut scan = Scan::new(last.file.clone(), last.header);
         let mut tail = Tail {
             end_seq: last.base_seq,
             proven_seq: last.base_seq,
             torn: None,
         };
         loop {
-            match next(&mut scan) {
+            match next(&mut scan)? {
                 Item::Data(data) => {
                     tail.end_seq = data.end_seq();
                     tail.torn = None;
@@ -76,11 +76,11 @@ impl Tail {
     }
 }
 
-/// The next item; what cannot be read is damage.
-fn next(scan: &mut Scan) -> Item {
+/// The next item; a place that cannot be read is damage.
+fn next(scan: &mut Scan) -> io::Result<Item> {
     match patiently(|| scan.next()) {
-        Ok(item) => item,
-        Err(_) => Item::Damage(scan.skip(UNREADABLE_BYTES)),
+        Err(error) if is_unreadable(&error) => scan.skip(error).map(Item::Damage),
+        other => other,
     }
 }
 
@@ -103,11 +103,11 @@ pub(super) fn copy(
     now: WallTime,
 ) -> io::Result<Copied> {
     let mut findings = Vec::new();
-    let mut scan = Scan::new(last.file.clone(), last.header, WINDOW_BYTES);
+    let mut scan = Scan::new(last.file.clone(), last.header);
     let mut copy: Option<Copy<'_>> = None;
     let (mut damage, mut expected_seq): (Option<Damage>, u64) = (None, from_seq);
     loop {
-        let (data, end_seq) = match next(&mut scan) {
+        let (data, end_seq) = match next(&mut scan)? {
             Item::Data(data) if data.end_seq() > from_seq => {
                 let end_seq = data.end_seq();
                 (Some(data), end_seq)

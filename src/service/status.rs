@@ -24,6 +24,7 @@ use crate::pipeline::ledger::Tally;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::Port;
+use crate::pipeline::queue::WhenFull;
 use crate::reactor::Handle;
 use crate::telemetry::{Complaint, LastErrors, escape};
 use crate::time::{Duration, Instant, WallTime};
@@ -150,7 +151,7 @@ impl Status {
         };
         let books = port.ledger();
         let trouble = port.trouble_details();
-        let state = match &trouble {
+        let state = match port.trouble() {
             Some(_) => "failing",
             None => "up",
         };
@@ -172,7 +173,9 @@ impl Status {
         shown.insert("ledger".into(), ledger);
         shown.insert("delivered_bytes".into(), books.delivered_bytes.get().into());
         let buffer = json!({
-            "kind": "memory",
+            "kind": if port.queue().is_disk() { "disk" } else { "memory" },
+            "when_full": when_full(port.when_full()),
+            "trouble": port.queue().failure().as_deref(),
             "events": books.open(),
             "bytes": port.held_bytes(),
             "capacity_bytes": port.capacity_bytes(),
@@ -350,6 +353,14 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Received => "received",
         Stage::Durable => "durable",
         Stage::Delivered => "delivered",
+    }
+}
+
+fn when_full(policy: WhenFull) -> &'static str {
+    match policy {
+        WhenFull::Block => "block",
+        WhenFull::DropNewest => "drop_newest",
+        WhenFull::DropOldest => "drop_oldest",
     }
 }
 

@@ -266,7 +266,9 @@ fn the_start_says_which_sinks_can_stop_which_source() {
          [pipeline.second]\nfrom = [\"first\"]\nto = [\"far\"]\n\
          [pipeline.third]\nfrom = [\"b\"]\nto = [{ sink = \"spare\", required = false }]\n\
          [sink.near]\ntype = \"discard\"\n[sink.far]\ntype = \"discard\"\n\
-         [sink.letters]\ntype = \"discard\"\n[sink.spare]\ntype = \"discard\"\n",
+         [sink.letters]\ntype = \"discard\"\n[sink.spare]\ntype = \"discard\"\n\
+         [pipeline.fourth]\nfrom = [\"a\"]\nto = [\"lossy\"]\n\
+         [sink.lossy]\ntype = \"discard\"\nbuffer.when_full = \"drop_newest\"\n",
     );
     let said = |component: &str| {
         let record = daemon.wait_until("stopped_by", |record| {

@@ -215,10 +215,6 @@ impl Status {
 
     fn debug(&self) -> Value {
         let stats = self.reactor.stats();
-        let peers = self.daemon.peers(LIST_MAX + 1);
-        let peers = peers
-            .into_iter()
-            .map(|(component, peer)| json!({ "component": component, "peer": peer }));
         json!({
             "reactor": {
                 "turns": stats.turns,
@@ -235,8 +231,23 @@ impl Status {
             "timers": self.timers(),
             "pending": self.pending(),
             "jobs": self.jobs(),
-            "connections": cut(peers),
+            "connections": self.connections(),
         })
+    }
+
+    /// The peers of sources; their number is known without listing them.
+    fn connections(&self) -> Value {
+        let sources = self.daemon.describe_sources();
+        let open: u64 = sources.iter().filter_map(|it| it.facts.connections).sum();
+        let peers = self.daemon.peers(LIST_MAX).into_iter();
+        let mut list: Vec<Value> = peers
+            .map(|(component, peer)| json!({ "component": component, "peer": peer }))
+            .collect();
+        let left_out = open.saturating_sub(list.len() as u64);
+        if list.len() == LIST_MAX && left_out > 0 {
+            list.push(json!({ "left_out": left_out }));
+        }
+        Value::Array(list)
     }
 
     /// By the place in the code where they were set: there are few of those.

@@ -17,6 +17,7 @@ use crate::time::{Duration, Instant, Scheduler};
 use super::graph::Stopper;
 use super::memory::Memory;
 use super::port::Port;
+use super::queue::WhenFull;
 
 /// How long a source must stand still before the first report.
 const FIRST_REPORT: Duration = Duration::from_secs(5);
@@ -71,9 +72,11 @@ impl BlockedWatch {
         })
     }
 
-    /// The sinks that can hold the source up.
-    pub(super) fn stoppers(&self) -> &[Stopper] {
-        &self.stoppers
+    /// The sinks that can hold the source up: of those that its events must reach, not the ones
+    /// that drop when they are full.
+    pub(super) fn stoppers(&self) -> impl Iterator<Item = &Stopper> {
+        let blocks = |stopper: &&Stopper| stopper.port.when_full() == WhenFull::Block;
+        self.stoppers.iter().filter(blocks)
     }
 
     /// The source has stopped reading, wholly or in part.
@@ -111,7 +114,7 @@ impl BlockedWatch {
             lasts,
             sink: culprit.map(|port| port.name().into()),
             why,
-            held_bytes: culprit.map_or(0, |port| port.held_bytes() as u64),
+            held_bytes: culprit.map_or(0, |port| port.held_bytes()),
         })
     }
 

@@ -357,7 +357,7 @@ impl SourceState {
             outstanding_bytes: self.outstanding_bytes.get() as u64,
             waiting_batches: self.waiting.borrow().len() as u64,
             blocked: self.watch.now(),
-            stoppers: self.watch.stoppers().to_vec(),
+            stoppers: self.watch.stoppers().cloned().collect(),
         }
     }
 

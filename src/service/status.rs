@@ -24,6 +24,7 @@ use crate::pipeline::ledger::Tally;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::Port;
+use crate::pipeline::queue::WhenFull;
 use crate::reactor::Handle;
 use crate::telemetry::{Complaint, LastErrors, escape};
 use crate::time::{Duration, Instant, WallTime};
@@ -150,7 +151,7 @@ impl Status {
         };
         let books = port.ledger();
         let trouble = port.trouble_details();
-        let state = match &trouble {
+        let state = match port.trouble() {
             Some(_) => "failing",
             None => "up",
         };
@@ -172,7 +173,9 @@ impl Status {
         shown.insert("ledger".into(), ledger);
         shown.insert("delivered_bytes".into(), books.delivered_bytes.get().into());
         let buffer = json!({
-            "kind": "memory",
+            "kind": if port.queue().is_disk() { "disk" } else { "memory" },
+            "when_full": when_full(port.when_full()),
+            "trouble": port.queue().failure().as_deref(),
             "events": books.open(),
             "bytes": port.held_bytes(),
             "capacity_bytes": port.capacity_bytes(),
@@ -212,10 +215,6 @@ impl Status {
 
     fn debug(&self) -> Value {
         let stats = self.reactor.stats();
-        let peers = self.daemon.peers(LIST_MAX + 1);
-        let peers = peers
-            .into_iter()
-            .map(|(component, peer)| json!({ "component": component, "peer": peer }));
         json!({
             "reactor": {
                 "turns": stats.turns,
@@ -232,8 +231,23 @@ impl Status {
             "timers": self.timers(),
             "pending": self.pending(),
             "jobs": self.jobs(),
-            "connections": cut(peers),
+            "connections": self.connections(),
         })
+    }
+
+    /// The peers of sources; their number is known without listing them.
+    fn connections(&self) -> Value {
+        let sources = self.daemon.describe_sources();
+        let open: u64 = sources.iter().filter_map(|it| it.facts.connections).sum();
+        let peers = self.daemon.peers(LIST_MAX).into_iter();
+        let mut list: Vec<Value> = peers
+            .map(|(component, peer)| json!({ "component": component, "peer": peer }))
+            .collect();
+        let left_out = open.saturating_sub(list.len() as u64);
+        if list.len() == LIST_MAX && left_out > 0 {
+            list.push(json!({ "left_out": left_out }));
+        }
+        Value::Array(list)
     }
 
     /// By the place in the code where they were set: there are few of those.
@@ -350,6 +364,14 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Received => "received",
         Stage::Durable => "durable",
         Stage::Delivered => "delivered",
+    }
+}
+
+fn when_full(policy: WhenFull) -> &'static str {
+    match policy {
+        WhenFull::Block => "block",
+        WhenFull::DropNewest => "drop_newest",
+        WhenFull::DropOldest => "drop_oldest",
     }
 }
 

@@ -213,6 +213,10 @@ fn sink_notes(sink: &Value) -> Vec<String> {
     } else {
         notes.extend(last_error(sink));
     }
+    let storage = &sink["buffer"]["trouble"];
+    if storage.is_string() {
+        notes.push(format!("its buffer cannot be written: {}", text(storage)));
+    }
     notes.extend(amounts("dropped: ", &sink["ledger"]["dropped"], &[]));
     notes.extend(amounts("", &sink["counts"], &[]));
     notes

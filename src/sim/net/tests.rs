@@ -266,6 +266,21 @@ fn datagrams_are_whole_or_cut_and_marked_and_some_are_lost() {
 }
 
 #[test]
+fn datagrams_that_find_a_full_socket_are_dropped_and_counted() {
+    let world = world(FaultPlan::quiet());
+    let bound = world.net.bind(&at("127.0.0.1:9"), &BindOptions::default());
+    let bound = bound.unwrap();
+    let sender = world.net.dial(&at("127.0.0.1:9")).unwrap();
+    (0..100).for_each(|_| world.net.send(sender, &[0; 1024], None).unwrap());
+    world.second();
+    let mut buffer = [0; 1024];
+    let taken = std::iter::from_fn(|| world.net.recv(bound, &mut buffer).ok());
+    let got = taken.count();
+    assert_eq!(got * 1024, world.net.receive_buffer(bound).unwrap());
+    assert_eq!(world.net.drops(bound).unwrap(), 100 - got as u32);
+}
+
+#[test]
 fn a_datagram_to_nobody_comes_back_as_an_error_once() {
     let world = world(FaultPlan::quiet());
     let sender = world.net.dial(&at("127.0.0.1:9")).unwrap();

@@ -124,6 +124,8 @@ pub struct SinkLedger {
     pub in_flight: Count,
     /// Bytes of events delivered, before encoding (not an account).
     pub delivered_bytes: Count,
+    /// Events sent again although they had arrived (not an account).
+    pub replayed: Count,
 }
 
 impl SinkLedger {

@@ -6,7 +6,7 @@
 //! components that listen or dial; they carry the same words, defaults and meanings everywhere.
 
 use super::descriptor::{Kind, Opt};
-use super::options::{Mistake, Value};
+use super::options::Mistake;
 use crate::time::Duration;
 
 /// Of every source.
@@ -59,12 +59,6 @@ pub const SINK: &[Opt] = &[
         Kind::Text(Some(check_durability)),
     )
     .default("\"commit\""),
-    Opt::new(
-        "replay",
-        "what happens to events in the disk buffer at the start; belongs to `buffer.disk`",
-        Kind::Word(&["auto"]),
-    )
-    .test(no_disk_yet),
 ];
 
 /// Of components that accept connections.
@@ -133,13 +127,6 @@ pub const MAX_MESSAGE: Opt = Opt::new(
     },
 )
 .default("\"64KiB\"");
-
-fn no_disk_yet(_: &Value) -> Result<(), Mistake> {
-    Err(
-        Mistake::new("disk buffers are not available in this version")
-            .help("leave it out; `buffer.memory` holds events in memory"),
-    )
-}
 
 /// When an event counts as on disk: the meaning of `buffer.durability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

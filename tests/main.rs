@@ -6,6 +6,7 @@
 mod config_cli;
 mod config_golden;
 mod daemon;
+mod deaths;
 mod deferred;
 mod event_batch;
 mod event_codec;

@@ -126,6 +126,8 @@ pub struct SinkLedger {
     pub delivered_bytes: Count,
     /// Attempts that failed and are made again (not an account).
     pub retries: Count,
+    /// Events sent again although they had arrived (not an account).
+    pub replayed: Count,
 }
 
 impl SinkLedger {

@@ -217,11 +217,25 @@ impl fmt::Display for Record {
 struct Hold {
     port: Rc<Port>,
     released: Option<Released>,
+    /// The events have arrived, and may be sent again.
+    is_kept: bool,
+}
+
+impl Hold {
+    fn keep(&mut self) {
+        if let Some(released) = &self.released {
+            self.is_kept = true;
+            self.port.keep(released.bytes);
+        }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(released) = self.released.take() {
+            if self.is_kept {
+                self.port.let_go(released.bytes);
+            }
             self.port.release(released);
         }
     }
@@ -346,6 +360,7 @@ impl Part {
             hold: Some(Hold {
                 port: Rc::clone(&making.port),
                 released: Some(released),
+                is_kept: false,
             }),
             port: making.port,
         }
@@ -407,7 +422,8 @@ impl Part {
     /// is dropped.
     pub fn delivered_keeping(mut self) -> Kept {
         self.book_delivered();
-        let hold = self.hold.take();
+        let mut hold = self.hold.take();
+        hold.iter_mut().for_each(Hold::keep);
         let (picked, arrived) = (self.picked.clone(), self.arrived);
         self.close(None);
         Kept {

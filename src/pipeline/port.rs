@@ -25,6 +25,10 @@ pub struct Port {
     name: Rc<str>,
     when_full: WhenFull,
     queue: Box<dyn Queue>,
+    /// Bytes of parts that have arrived and may be sent again.
+    kept_bytes: Cell<usize>,
+    /// What all sinks together may keep leaves so much to this one.
+    keep_bytes_max: Cell<usize>,
     ledger: SinkLedger,
     scheduler: Rc<dyn Scheduler>,
     ready: Callback,
@@ -49,6 +53,8 @@ impl Port {
             name: name.into(),
             when_full,
             queue,
+            kept_bytes: Cell::new(0),
+            keep_bytes_max: Cell::new(usize::MAX),
             ledger: SinkLedger::default(),
             scheduler,
             ready: RefCell::new(None),
@@ -114,17 +120,35 @@ impl Port {
         Inlet(Rc::clone(self))
     }
 
-    /// Whether `bytes` more may come in.
+    /// Whether `bytes` more may come in. A part that does not fit beside what is kept comes in
+    /// all the same where nothing else is there: what is kept goes only when more comes.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        self.queue.fits(bytes)
+        let kept = self.kept_bytes.get() as u64;
+        self.queue.fits(bytes) || kept > 0 && self.queue.held_bytes() == kept
+    }
+
+    /// The sink keeps at most so many bytes that have arrived, and never more than half of its
+    /// buffer.
+    pub fn limit_kept(&self, bytes: usize) {
+        self.keep_bytes_max.set(bytes);
+    }
+
+    /// A part that has arrived stays.
+    pub(super) fn keep(&self, bytes: usize) {
+        self.kept_bytes.set(self.kept_bytes.get() + bytes);
+    }
+
+    /// One that stayed goes.
+    pub(super) fn let_go(&self, bytes: usize) {
+        self.kept_bytes.set(self.kept_bytes.get() - bytes);
     }
 
     /// Whether `bytes` more may come in, once what its policy allows has been done for it.
     pub(super) fn make_room(&self, bytes: usize) -> bool {
         match self.when_full {
-            WhenFull::Block => self.queue.fits(bytes),
+            WhenFull::Block => self.fits(bytes),
             WhenFull::DropNewest => true,
-            WhenFull::DropOldest => self.queue.fits(bytes) || self.queue.make_room(bytes),
+            WhenFull::DropOldest => self.fits(bytes) || self.queue.make_room(bytes),
         }
     }
 
@@ -301,6 +325,13 @@ impl Inlet {
     /// The size of the sink's buffer, in bytes.
     pub fn capacity_bytes(&self) -> u64 {
         self.0.queue.capacity_bytes()
+    }
+
+    /// How many bytes of parts that have arrived the sink may keep, as they count in its
+    /// buffer.
+    pub fn keep_bytes_max(&self) -> usize {
+        let half = usize::try_from(self.capacity_bytes() / 2).unwrap_or(usize::MAX);
+        half.min(self.0.keep_bytes_max.get())
     }
 
     /// The books, for records.

@@ -62,12 +62,6 @@ pub const SINK: &[Opt] = &[
         Kind::Text(Some(check_durability)),
     )
     .default("\"commit\""),
-    Opt::new(
-        "replay",
-        "what happens to events in the disk buffer at the start; belongs to `buffer.disk`",
-        Kind::Word(&["auto"]),
-    )
-    .test(no_disk_yet),
 ];
 
 /// Of components that accept connections.
@@ -223,13 +217,6 @@ pub const MAX_MESSAGE: Opt = Opt::new(
     },
 )
 .default("\"64KiB\"");
-
-fn no_disk_yet(_: &Value) -> Result<(), Mistake> {
-    Err(
-        Mistake::new("disk buffers are not available in this version")
-            .help("leave it out; `buffer.memory` holds events in memory"),
-    )
-}
 
 /// When an event counts as on disk: the meaning of `buffer.durability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

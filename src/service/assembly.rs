@@ -88,6 +88,8 @@ impl Daemon {
             .iter()
             .map(port)
             .collect::<Result<Vec<_>, _>>()?;
+        let kept = memory.limit_bytes() / KEPT_SHARE / ports.len().max(1);
+        ports.iter().for_each(|port| port.limit_kept(kept));
         let pipelines = pipelines(config, parts.steps, &ports);
         vias.set(pipelines.iter().map(|pipeline| pipeline.via()));
         let engine = Engine::new(memory, Rc::clone(scheduler), ports);
@@ -327,6 +329,11 @@ fn note(
     }
 }
 
+/// All sinks together keep at most one part in so many of the memory budget of what has
+/// arrived. What a batch counts for may be a quarter of the chunk that it pins: so half of the
+/// budget at least is never kept, and sources that wait for memory get some.
+const KEPT_SHARE: usize = 8;
+
 /// The stage at which a source acknowledges: as it says, else *durable* where every sink that
 /// its events wait for has a disk buffer.
 fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
@@ -448,6 +455,7 @@ fn log_sink(port: &Port) {
         buffered: books.buffered.get(),
         in_flight: books.in_flight.get(),
         retries: books.retries.get(),
+        replayed: books.replayed.get(),
     };
     record.log();
 }

@@ -32,7 +32,7 @@ use super::random::Random;
 use crate::reactor::Pollable;
 use crate::time::{Clock, Duration, Instant};
 use crate::transport::{
-    BindOptions, Endpoint, Lookup, Net, Received, SocketId, SocketKind, SocketOption,
+    BindOptions, Endpoint, Lookup, Net, PeerState, Received, SocketId, SocketKind, SocketOption,
 };
 
 /// The simulated network; clones are the same network.
@@ -340,6 +340,17 @@ impl Net for SimNet {
         self.0.with_link(socket, |link, side| Ok(link.outq(side)))
     }
 
+    fn peer_state(&self, socket: SocketId) -> io::Result<PeerState> {
+        self.0.with_link(socket, |link, side| {
+            let window = link.window(side).ok_or(ErrorKind::Unsupported)?;
+            Ok(PeerState {
+                window_bytes: Some(window as u64),
+                // Nobody here is gone without a word.
+                silent_for: Duration::ZERO,
+            })
+        })
+    }
+
     fn bind(&self, at: &Endpoint, _options: &BindOptions) -> io::Result<SocketId> {
         let at = self.0.bindable(at, false)?;
         Ok(self.0.insert(at, Kind::Post(Post::new(None))))
@@ -363,7 +374,13 @@ impl Net for SimNet {
         self.0.traced(Call::Send, socket, answer, |()| 0)
     }
 
-    fn set(&self, socket: SocketId, _option: SocketOption) -> io::Result<()> {
+    fn set(&self, socket: SocketId, option: SocketOption) -> io::Result<()> {
+        if let SocketOption::UserTimeout(limit) = option {
+            return self.0.with_link(socket, |link, side| {
+                link.ends[side].user_timeout = limit;
+                Ok(())
+            });
+        }
         self.0.state.borrow_mut().sockets.get(socket).map(drop)
     }
 

@@ -3,11 +3,14 @@
 //! A stream is one connection, made again with back-off whenever it is lost, and in order. A
 //! part is settled when the peer's kernel has acknowledged all of it; what was not acknowledged
 //! when a connection was lost is sent again on the next one, from the first frame that is not
-//! known to have arrived. Datagrams are settled when the kernel has taken them.
+//! known to have arrived. What the peer's kernel has acknowledged its process may not have read:
+//! the end of that is kept and, after a reset or a time-out, sent again (`replay`). Datagrams are settled when the kernel has taken them.
 
 mod datagrams;
+mod replay;
 mod stream;
 
+use self::replay::Replay;
 use crate::deferred::{Deferred, Failure};
 use crate::pipeline::addresses;
 use crate::pipeline::component::{Resources, Sink};
@@ -42,6 +45,18 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
             Kind::Word(FRAMES),
         )
         .default("\"lines\""),
+        Opt::new(
+            "replay",
+            "how much of a TCP stream is sent again after a reset or a time-out although the \
+             collector's kernel had acknowledged it: \"auto\" is what that kernel may hold \
+             unread, by the windows it has advertised; never more than half of the buffer",
+            Kind::Size {
+                min: 1,
+                max: 1 << 40,
+                words: &["auto", "off"],
+            },
+        )
+        .default("\"auto\""),
     ],
     shared: &[shared_options::DIALLING],
     example: "[sink.collector]\ntype    = \"socket\"\n\
@@ -58,6 +73,7 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
     let how = How {
         encoder: Encoder::of(options)?,
         frame: Frame::of(options.word("framing")),
+        replay: Replay::of(options),
     };
     let are_datagrams = addresses
         .iter()
@@ -70,6 +86,10 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
             how,
             running,
         }));
+    }
+    if options.is_set("replay") {
+        let message = "a datagram counts as delivered when it is sent, and is never sent again";
+        return Err(options.mistake("replay", message).help("leave it out"));
     }
     match <[Address; 1]>::try_from(addresses) {
         Ok([address]) => Ok(Box::new(DatagramSink {
@@ -107,6 +127,7 @@ fn client_options(options: &Options, addresses: Vec<Address>) -> ClientOptions {
 struct How {
     encoder: Encoder,
     frame: Frame,
+    replay: Replay,
 }
 
 struct StreamSink {

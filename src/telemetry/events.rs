@@ -8,6 +8,7 @@
 mod buffers;
 mod operator;
 mod sinks;
+mod sockets;
 mod sources;
 
 use std::fmt::{self, Display};
@@ -17,6 +18,7 @@ use crate::time::Duration;
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
 pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
 pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};
+pub use sockets::{ReplayShort, Replayed};
 pub use sources::{
     FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
     PollSkipped, ReceiveBuffer, SourceCounts, SourceLosses,
@@ -282,6 +284,8 @@ pub struct SinkCounts<'a> {
     pub in_flight: u64,
     /// Attempts made again.
     pub retries: u64,
+    /// Sent again although the other end's kernel had acknowledged them.
+    pub replayed: u64,
 }
 
 impl SinkCounts<'_> {
@@ -298,7 +302,7 @@ impl SinkCounts<'_> {
             sink, accepted, recovered, delivered,
             dropped = self.dropped.total(), dropped_by = %self.dropped,
             dead_lettered = self.dead_lettered, buffered = self.buffered,
-            in_flight = self.in_flight, retries = self.retries, "counts");
+            in_flight = self.in_flight, retries = self.retries, replayed = self.replayed, "counts");
     }
 }
 

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::net::Endpoint;
+use super::net::{Endpoint, PeerState};
 use super::outbox::Mark;
 use super::stream::Stream;
 use crate::deferred::Failure;
@@ -58,7 +58,8 @@ pub enum CloseReason {
     Local,
     /// The peer reset it or the network failed it.
     Reset(io::Error),
-    /// A limit passed; which one. `"close"`: the peer did not take what was queued.
+    /// A limit passed; which one. `"close"`: the peer did not take what was queued; `"answer"`:
+    /// it did not even acknowledge.
     TimedOut(&'static str),
     /// `abort` was called, or the reactor shut down.
     Aborted,
@@ -240,7 +241,7 @@ impl Connection {
 
     /// Up to where the output has reached the peer's kernel (TCP), or was read by the peer
     /// (Unix, where only "everything" can be told). Never goes back; after the end of the
-    /// connection it says what is known to have arrived.
+    /// connection, a reset too, it says what is known to have arrived.
     pub fn acked(&self) -> Mark {
         self.stream.acked()
     }
@@ -248,6 +249,24 @@ impl Connection {
     /// Up to where the output has been handed to our kernel.
     pub fn written(&self) -> Mark {
         self.stream.written()
+    }
+
+    /// What our kernel knows of a TCP peer; `None` for other peers, and after the end.
+    pub fn peer_state(&self) -> Option<PeerState> {
+        self.stream.peer_state()
+    }
+
+    /// Suspends the limit on how long written data may stay unacknowledged
+    /// ([`ConnectionOptions::user_timeout`]), or sets it again: the kernel applies it also to a
+    /// peer that answers and has no room.
+    pub fn set_patient(&self, patient: bool) {
+        self.stream.set_patient(patient);
+    }
+
+    /// The peer has not answered for too long: drops what is queued and resets the connection,
+    /// for the reason `TimedOut("answer")`.
+    pub fn give_up_on_peer(&self) {
+        self.stream.end(CloseReason::TimedOut("answer"));
     }
 
     /// Stops reading. What arrives stays in the kernel, whose window closes; a reset is noticed

@@ -44,7 +44,9 @@ pub use connector::{ConnectError, ConnectErrorKind, ConnectOptions};
 pub use datagram::{DATAGRAM_BYTES_MAX, Datagram, DatagramOptions, DatagramSocket, Datagrams};
 pub use limits::{CONNECTIONS_MAX, Limits, Refusal};
 pub use listener::{Accept, ListenError, ListenOptions, Listener};
-pub use net::{BindOptions, Endpoint, Lookup, Net, Received, SocketId, SocketKind, SocketOption};
+pub use net::{
+    BindOptions, Endpoint, Lookup, Net, PeerState, Received, SocketId, SocketKind, SocketOption,
+};
 pub use network::{Network, NetworkOptions};
 pub use outbox::Mark;
 pub use resolver::Resolver;

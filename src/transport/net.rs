@@ -133,6 +133,16 @@ pub enum SocketOption {
     SendBuffer(usize),
 }
 
+/// What our kernel knows of the peer of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerState {
+    /// Bytes that the peer's kernel takes now beyond what it has acknowledged; `None` where
+    /// ours does not say (before Linux 5.4).
+    pub window_bytes: Option<u64>,
+    /// Time since its last acknowledgement.
+    pub silent_for: Duration,
+}
+
 /// One received datagram, its bytes lying in the caller's buffer.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -199,8 +209,11 @@ pub trait Net {
 
     /// Bytes written but not yet acknowledged by the peer's kernel (TCP, where an unacked end
     /// of stream counts as one), or an amount that is zero exactly when the peer has read
-    /// everything (Unix).
+    /// everything (Unix). For TCP it holds after a reset, too.
     fn outq(&self, socket: SocketId) -> io::Result<usize>;
+
+    /// What is known of the peer of a TCP socket; an error for any other.
+    fn peer_state(&self, socket: SocketId) -> io::Result<PeerState>;
 
     /// Binds a datagram socket. Unix paths as in [`Net::listen`].
     fn bind(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId>;

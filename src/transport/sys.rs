@@ -19,7 +19,7 @@ use rustix::net::{
 };
 
 use super::net::{
-    BindOptions, Endpoint, Lookup, Net, Received, SocketId, SocketKind, SocketOption,
+    BindOptions, Endpoint, Lookup, Net, PeerState, Received, SocketId, SocketKind, SocketOption,
 };
 use super::outq;
 use super::unix::{self, BoundPath};
@@ -180,6 +180,10 @@ impl Net for SysNet {
 
     fn outq(&self, socket: SocketId) -> io::Result<usize> {
         self.with(socket, outq::unacked)
+    }
+
+    fn peer_state(&self, socket: SocketId) -> io::Result<PeerState> {
+        self.with(socket, outq::peer_state)
     }
 
     fn bind(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId> {

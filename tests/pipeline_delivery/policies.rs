@@ -209,3 +209,63 @@ fn what_a_sink_gives_back_comes_again_in_its_order_without_what_has_arrived() {
     assert_eq!(world.ports[0].ledger().delivered.get(), 6);
     world.balanced();
 }
+
+/// A part that may have to be sent again is settled for everybody else: its source has its
+/// answer and the drain does not wait. Its bytes fill the buffer until the sink lets go of it.
+#[test]
+fn what_is_kept_is_delivered_and_still_counts_in_the_buffer() {
+    let world = world_of(&[(2_000, true, None)], Vec::new(), WhenFull::Block);
+    let intake = world.intake(Stage::Delivered);
+    let first = watch(intake.deliver(batch(2, 400)));
+    let mut part = world.take(0).unwrap();
+    part.deliver_some(1);
+    let kept = part.delivered_keeping();
+    world.later.run();
+    assert_eq!((first.get(), kept.len(), kept.bytes()), (1, 1, 800));
+    assert_eq!(
+        (kept.events().count(), world.ports[0].held_bytes()),
+        (1, 800)
+    );
+    assert!(world.engine.is_drained());
+    let beside = watch(intake.deliver(batch(1, 1_200)));
+    let waits = watch(intake.deliver(batch(1, 100)));
+    let beside_it = world.take(0).unwrap();
+    assert!(world.take(0).is_none(), "there was no room");
+    drop(kept);
+    world.later.run();
+    beside_it.delivered();
+    world.take(0).unwrap().delivered();
+    assert_eq!((beside.get(), waits.get()), (1, 1));
+    assert_eq!(world.ports[0].held_bytes(), 0);
+    world.balanced();
+}
+
+/// What is kept goes only when more comes, so it must not keep out what does not fit beside it.
+#[test]
+fn a_part_that_does_not_fit_beside_what_is_kept_comes_in_alone() {
+    for when_full in [WhenFull::Block, WhenFull::DropOldest] {
+        let world = world_of(&[(1_000, true, None)], Vec::new(), when_full);
+        let intake = world.intake(Stage::Delivered);
+        drop(watch(intake.deliver(batch(1, 400))));
+        let kept = world.take(0).unwrap().delivered_keeping();
+        let large = watch(intake.deliver(batch(1, 900)));
+        world.take(0).expect("it came in").delivered();
+        assert_eq!(large.get(), 1, "{when_full:?}");
+        assert_eq!(world.ports[0].held_bytes(), 400);
+        drop(kept);
+        assert_eq!(world.ports[0].held_bytes(), 0);
+        world.balanced();
+    }
+}
+
+/// The sinks' share of the memory bounds what one keeps, and half of its buffer does.
+#[test]
+fn a_sink_keeps_at_most_half_of_its_buffer_and_its_share_of_the_memory() {
+    let world = world_of(&[(1_000, true, None)], Vec::new(), WhenFull::Block);
+    let port = &world.ports[0];
+    assert_eq!(port.inlet().keep_bytes_max(), 500);
+    port.limit_kept(300);
+    assert_eq!(port.inlet().keep_bytes_max(), 300);
+    port.limit_kept(1 << 20);
+    assert_eq!(port.inlet().keep_bytes_max(), 500);
+}

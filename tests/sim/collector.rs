@@ -1,7 +1,7 @@
 //! A simulated collector: accepts, reads as it likes, stalls, resets, goes away and comes back.
 //!
-//! Before it resets or leaves it reads what its kernel has taken: that is what the daemon was
-//! told has arrived, and the promise of delivery ends there.
+//! Before it resets or leaves it either reads what its kernel has taken, or dies over it: then
+//! the daemon was told that this had arrived, and must send it again all the same.
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -18,6 +18,7 @@ use super::sender::idle_pause;
 pub struct Collector {
     pub plan: Collecting,
     resets: Cell<bool>,
+    dies_unread: Cell<bool>,
     net: SimNet,
     io: SimIo,
     clock: VirtualClock,
@@ -30,6 +31,8 @@ pub struct Collector {
     pub texts: RefCell<Vec<Vec<u8>>>,
     /// Connections that it has reset.
     pub reset_count: Cell<u64>,
+    /// Bytes that its kernel had acknowledged and nobody read.
+    pub unread_bytes: Cell<u64>,
 }
 
 struct Open {
@@ -45,7 +48,7 @@ const STALLS: u16 = 10;
 impl Collector {
     pub fn start(
         plan: Collecting,
-        resets: bool,
+        [resets, dies_unread]: [bool; 2],
         net: &SimNet,
         io: &SimIo,
         clock: &VirtualClock,
@@ -55,6 +58,7 @@ impl Collector {
         let collector = Rc::new(Collector {
             plan,
             resets: Cell::new(resets),
+            dies_unread: Cell::new(dies_unread),
             net: net.clone(),
             io: io.clone(),
             clock: clock.clone(),
@@ -64,6 +68,7 @@ impl Collector {
             idle: Cell::new(0),
             texts: RefCell::default(),
             reset_count: Cell::new(0),
+            unread_bytes: Cell::new(0),
         });
         let first = Rc::clone(&collector);
         io.plan(comes_at, move || first.step());
@@ -73,6 +78,12 @@ impl Collector {
     /// From now on it only reads.
     pub fn behave(&self) {
         self.resets.set(false);
+    }
+
+    /// From now on it reads what it has before it resets. At a stop the daemon forgets what has
+    /// arrived, so who dies over it then has lost it.
+    pub fn read_all(&self) {
+        self.dies_unread.set(false);
     }
 
     /// The end of the run: everything is closed and read.
@@ -172,11 +183,16 @@ impl Collector {
         }
     }
 
-    /// Reads what has arrived, then resets.
+    /// Resets, having read what has arrived or not.
     fn drop_connection(&self, mut open: Open) {
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = self.net.read(open.socket, &mut buffer) {
-            open.text.extend(&buffer[..count]);
+            if self.dies_unread.get() {
+                self.unread_bytes
+                    .set(self.unread_bytes.get() + count as u64);
+            } else {
+                open.text.extend(&buffer[..count]);
+            }
         }
         self.net.abort(open.socket);
         self.texts.borrow_mut().push(open.text);

@@ -2,7 +2,8 @@
 //!
 //! - A line that the daemon's kernel had taken, of a connection that was not reset, arrives at
 //!   every required sink: at least once, and exactly once where no collector's connection was
-//!   reset.
+//!   reset. That holds also where a collector died before it read what its kernel had
+//!   acknowledged.
 //! - On each connection of a collector the lines of one sender come in their order.
 //!   In a file they do so over all of its rotations, each line once.
 //! - Nothing arrives that nobody sent; what was cut off by a reset arrives as what it is.

@@ -15,6 +15,7 @@ mod outage;
 mod plan;
 mod sender;
 mod server;
+mod standing;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +46,8 @@ struct Summary {
     sent: u64,
     delivered: u64,
     pauses: u64,
+    unread_bytes: u64,
+    replayed: u64,
     faults: FaultCounts,
     visits: VisitCounts,
     failures: Vec<(u64, String)>,
@@ -61,6 +64,8 @@ impl Summary {
                 self.sent += report.sent;
                 self.delivered += report.delivered;
                 self.pauses += report.pauses;
+                self.unread_bytes += report.unread_bytes;
+                self.replayed += report.replayed;
                 self.faults.add(&report.faults);
                 self.visits.add(&report.visits);
             }
@@ -71,7 +76,8 @@ impl Summary {
     fn print(&self) {
         println!(
             "sim: {} seeds, {:.0?} of virtual time, {} turns, {} events of the world; \
-             {} lines sent, {} delivered, {} checks with the memory full; {}\nsim: faults: {}",
+             {} lines sent, {} delivered, {} checks with the memory full; \
+             {} bytes died unread, {} events sent again; {}\nsim: faults: {}",
             self.seeds,
             self.virtual_time,
             self.turns,
@@ -79,6 +85,8 @@ impl Summary {
             self.sent,
             self.delivered,
             self.pauses,
+            self.unread_bytes,
+            self.replayed,
             self.visits,
             self.faults
         );
@@ -125,6 +133,11 @@ fn every_seed_keeps_the_promises_of_delivery() {
     let missing = summary.visits.missing();
     assert!(missing.is_empty(), "no visit was ever: {missing:?}");
     assert!(summary.pauses > 0, "the memory was never full");
+    assert!(
+        summary.unread_bytes > 0,
+        "no collector died over what it had"
+    );
+    assert!(summary.replayed > 0, "nothing was ever sent again");
 }
 
 /// For a build with a planted bug (.ci/planted_bugs): the seeds must find it, more than once,

@@ -31,6 +31,9 @@ pub struct Plan {
     pub faults: FaultPlan,
     /// Connections to collectors may be reset, by the network or by them.
     pub resets: bool,
+    /// Collectors reset connections without reading what their kernels have acknowledged.
+    /// What is kept for them then is a small part of the memory.
+    pub dies_unread: bool,
     /// Stop then, whoever still sends.
     pub stop_after: Option<Duration>,
     /// For whatever is drawn while it runs.
@@ -79,6 +82,9 @@ pub struct Collecting {
 /// memory. There sources pause and resume all the time.
 const PRESSED: u16 = 300;
 
+/// How many of those with resets have collectors that die over unread bytes.
+const DYING: u16 = 500;
+
 impl Plan {
     pub fn new(seed: u64) -> Plan {
         let mut random = Random::new(seed);
@@ -87,6 +93,7 @@ impl Plan {
         if !resets {
             faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
         }
+        let dies_unread = resets && random.chance(DYING);
         let is_pressed = random.chance(PRESSED);
         let has_two_sinks = random.chance(300);
         let sinks = if has_two_sinks {
@@ -108,9 +115,10 @@ impl Plan {
             seed,
             filters: random.chance(300),
             ack: random.pick(&["delivered", "delivered", "received"]),
-            memory_bytes: match is_pressed {
-                true => random.between(4, 32) * 1024,
-                false => random.between(16, 128) * 1024,
+            memory_bytes: match (dies_unread, is_pressed) {
+                (true, _) => 64 << 20,
+                (false, true) => random.between(4, 32) * 1024,
+                (false, false) => random.between(16, 128) * 1024,
             },
             senders,
             sinks,
@@ -118,6 +126,7 @@ impl Plan {
             fetched: Filing::new("fetched", "json", &mut random),
             faults,
             resets,
+            dies_unread,
             stop_after: random
                 .chance(300)
                 .then(|| random.span(Duration::ZERO, Duration::from_secs(1))),
@@ -139,7 +148,10 @@ impl Plan {
             self.ack,
             to.join(", ")
         );
-        self.sinks.iter().for_each(|sink| text += &sink.table());
+        let buffer = if self.dies_unread { "8MiB" } else { "64KiB" };
+        self.sinks
+            .iter()
+            .for_each(|sink| text += &sink.table(buffer));
         if !self.servers.is_empty() {
             let addresses = self.servers.iter();
             let addresses = addresses.map(|it| format!("\"{}\"", it.address));
@@ -158,10 +170,11 @@ impl Plan {
     /// For whoever looks at one seed.
     pub fn describe(&self) -> String {
         let mut text = format!(
-            "seed {}: {} bytes of memory, resets {}, stop after {:?}, {:?}\n{}",
+            "seed {}: {} bytes of memory, resets {}, unread deaths {}, stop after {:?}, {:?}\n{}",
             self.seed,
             self.memory_bytes,
             self.resets,
+            self.dies_unread,
             self.stop_after,
             self.faults,
             self.config()
@@ -199,11 +212,11 @@ impl Sinking {
     }
 
     /// Its table in the configuration.
-    fn table(&self) -> String {
+    fn table(&self, buffer: &str) -> String {
         match self {
             Sinking::Socket(sink) => format!(
                 "[sink.{}]\ntype = \"socket\"\naddress = \"{}\"\nencode = \"raw\"\n\
-                 buffer.memory = \"64KiB\"\nretry.max_delay = \"4s\"\n",
+                 buffer.memory = \"{buffer}\"\nretry.max_delay = \"4s\"\n",
                 sink.name, sink.address
             ),
             Sinking::File(sink) => sink.table(),

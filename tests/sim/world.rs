@@ -56,6 +56,10 @@ pub struct Report {
     pub pauses: u64,
     pub faults: FaultCounts,
     pub visits: VisitCounts,
+    /// Bytes that were acknowledged to the daemon and that no collector has read.
+    pub unread_bytes: u64,
+    /// Events sent again that had been acknowledged.
+    pub replayed: u64,
     /// Stands for all that happened, in its order.
     pub trace: u64,
 }
@@ -65,7 +69,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "{:?} of virtual time, {} turns, {} events of the world, {} lines sent, {} \
-             delivered, memory full {} times, {}, trace {:016x}\nfaults: {}",
+             delivered, memory full {} times, {}, {} bytes died unread, {} events sent again, \
+             trace {:016x}\nfaults: {}",
             self.virtual_time,
             self.turns,
             self.happened,
@@ -73,6 +78,8 @@ impl fmt::Display for Report {
             self.delivered,
             self.pauses,
             self.visits,
+            self.unread_bytes,
+            self.replayed,
             self.trace,
             self.faults
         )
@@ -218,7 +225,8 @@ impl World {
         for sink in &plan.sinks {
             if let Sinking::Socket(sink) = sink {
                 let (sink, random) = (sink.clone(), plan.random.fork());
-                let collector = Collector::start(sink, plan.resets, net, io, clock, random);
+                let ends = [plan.resets, plan.dies_unread];
+                let collector = Collector::start(sink, ends, net, io, clock, random);
                 self.collectors.push(collector);
             }
         }
@@ -254,6 +262,7 @@ impl World {
             self.senders.iter().for_each(|sender| sender.behave());
         }
         self.fates = self.senders.iter().map(|sender| sender.fate()).collect();
+        self.collectors.iter().for_each(|it| it.read_all());
         self.handle.stop(Exit::Stopped);
         let began = self.clock.now();
         while self.turn(reactor)? == Status::Going {
@@ -338,8 +347,10 @@ impl World {
         if self.handle.stats().dispatch_depth_peak != 1 {
             return Err("nothing was ever dispatched".into());
         }
-        let delivered = self.daemon.ports().iter();
-        let delivered = delivered.map(|port| port.ledger().delivered.get()).sum();
+        let books = || self.daemon.ports().iter().map(|port| port.ledger());
+        let delivered = books().map(|it| it.delivered.get()).sum();
+        let replayed = books().map(|it| it.replayed.get()).sum();
+        let unread = self.collectors.iter().map(|it| it.unread_bytes.get());
         let mut faults = self.net.fault_counts();
         faults.add(&self.storage.fault_counts());
         let fetched = self.plan.fetched.text(&self.storage)?;
@@ -357,6 +368,8 @@ impl World {
             pauses: self.pauses,
             faults,
             visits: VisitCounts::of(&self.servers, &fetched),
+            unread_bytes: unread.sum(),
+            replayed,
             trace: self.io.trace() ^ self.storage.calls().rotate_left(32),
         };
         drop(self.daemon);

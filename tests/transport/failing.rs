@@ -71,6 +71,9 @@ impl Net for Failing {
     fn outq(&self, socket: SocketId) -> io::Result<usize> {
         self.net.outq(socket)
     }
+    fn peer_state(&self, socket: SocketId) -> io::Result<PeerState> {
+        self.net.peer_state(socket)
+    }
     fn bind(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId> {
         self.net.bind(at, options)
     }

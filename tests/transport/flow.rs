@@ -264,6 +264,7 @@ fn f_104_a_reset_leaves_acked_at_what_had_arrived() {
     let mark = connection.write(vec![5; 8 << 20].into()).unwrap();
     world.run_for(Duration::from_millis(50));
     let known = connection.acked();
+    let held = rustix::io::ioctl_fionread(&peer).unwrap();
     reset(peer);
     world.until("the loss", || tape.is_closed());
     assert_eq!(tape.reason(), Some("reset"));
@@ -272,6 +273,7 @@ fn f_104_a_reset_leaves_acked_at_what_had_arrived() {
         known <= after && after < mark,
         "{known:?} {after:?} {mark:?}"
     );
+    assert_eq!(after, Mark(held), "what the peer's kernel had");
 }
 
 #[test]

@@ -200,3 +200,30 @@ fn the_acked_mark_of_a_unix_stream_is_everything_or_nothing_new() {
     assert_eq!(connection.peer().ip(), None);
     drop(listeners[0].stop());
 }
+
+/// A Unix peer that closes throws away what it has not read; to our end that looks like read.
+#[test]
+fn what_a_unix_peer_had_not_read_when_it_closed_is_not_acked() {
+    let mut world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.sock");
+    let accept = Tapes::new();
+    let options = ListenOptions::default();
+    let listeners = world
+        .network
+        .listen(&at(&path), options, accept.clone())
+        .unwrap();
+    let peer = UnixStream::connect(&path).unwrap();
+    world.until("the connection", || accept.len() == 1);
+    let connection = accept.get(0).connection();
+    let mark = connection.write("unread".into()).unwrap();
+    connection.flush();
+    assert_eq!(connection.written(), mark);
+    drop(peer);
+    // Asked before the loop has seen that the peer is gone, and after.
+    assert_eq!(connection.acked(), Mark(0));
+    world.until("the loss", || accept.get(0).is_closed());
+    assert_eq!(accept.get(0).reason(), Some("reset"));
+    assert_eq!(connection.acked(), Mark(0));
+    drop(listeners[0].stop());
+}

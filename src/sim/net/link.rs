@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Bytes that a sender's buffer holds.
 pub(super) const SEND_BYTES_MAX: usize = 16 * 1024;
@@ -39,6 +39,9 @@ pub(super) struct End {
     is_dead: bool,
     /// What it has not been told yet.
     error: Option<ErrorKind>,
+    /// TCP_USER_TIMEOUT: the connection dies when the peer has had no room for so long, however
+    /// alive it is (Linux: tcp_probe_timer).
+    pub(super) user_timeout: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -50,8 +53,8 @@ struct Pipe {
     end: Fin,
     /// Arrived, not read.
     arrived: VecDeque<u8>,
-    /// Something was due and found no room.
-    is_full: bool,
+    /// Since when something that was due has found no room.
+    full_since: Option<Instant>,
     /// Unacknowledged when a reset destroyed them.
     lost_bytes: usize,
 }
@@ -101,7 +104,7 @@ impl Link {
         for (to, from) in into.iter_mut().zip(pipe.arrived.drain(..count)) {
             *to = from;
         }
-        Ok((count, std::mem::take(&mut pipe.is_full)))
+        Ok((count, pipe.full_since.take().is_some()))
     }
 
     /// Room for a write of `side`.
@@ -207,6 +210,20 @@ impl Link {
         news
     }
 
+    /// When the patience of `side` with a peer that has no room ends.
+    pub(super) fn gives_up_at(&self, side: Side) -> Option<Instant> {
+        let full_since = self.pipes[side].full_since?;
+        let limit = self.ends[side].user_timeout?;
+        (!self.is_unix && !self.ends[side].is_closed).then(|| full_since + limit)
+    }
+
+    /// Ends the connection for `side`, which is told of a time limit.
+    pub(super) fn time_out(&mut self, side: Side) -> News {
+        let news = self.reset(side);
+        self.ends[side].error = Some(ErrorKind::TimedOut);
+        news
+    }
+
     /// Whether bytes or an end of stream are on their way.
     pub(super) fn is_busy(&self) -> bool {
         let busy = |pipe: &Pipe| !pipe.due.is_empty() || matches!(pipe.end, Fin::Sent(_));
@@ -230,6 +247,11 @@ impl Link {
         let unread = if self.is_unix { pipe.arrived.len() } else { 0 };
         let end = usize::from(!self.is_unix && matches!(pipe.end, Fin::Sent(_)));
         pipe.sent.len() + pipe.lost_bytes + unread + end
+    }
+
+    /// Room in the buffer that `side` sends to; none is known of a Unix socket's.
+    pub(super) fn window(&self, side: Side) -> Option<usize> {
+        (!self.is_unix).then(|| RECEIVE_BYTES_MAX - self.pipes[side].arrived.len())
     }
 
     /// What an end that is looked at for the first time finds.
@@ -261,7 +283,7 @@ impl Pipe {
             self.arrived.extend(self.sent.drain(..count));
             moved |= count > 0;
             if !is_whole {
-                self.is_full = true;
+                self.full_since.get_or_insert(now);
                 break;
             }
             self.due.pop_front();

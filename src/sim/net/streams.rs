@@ -219,8 +219,13 @@ impl Inner {
             link.abort(side);
             false
         };
+        let is_unix = link.is_unix;
+        drop(state);
         if ends_well {
             self.plan(at, move |net| net.deliver(number));
+        } else if is_unix {
+            // Within one machine both ends know at once.
+            self.reset(number, 1 - side);
         } else {
             self.plan(at, move |net| net.reset(number, 1 - side));
         }
@@ -243,11 +248,30 @@ impl Inner {
             }
         }
         let news = link.deliver(self.now());
+        for side in [0, 1] {
+            if let Some(at) = link.gives_up_at(side) {
+                self.plan(at, move |net| net.give_up(number, side));
+            }
+        }
         for (end, news) in link.ends.iter().zip(news) {
             self.tell(end.io, news);
         }
         if link.is_over() && !link.is_busy() {
             state.links.remove(&number);
+        }
+    }
+
+    /// An end whose peer has had no room for too long gives up; the peer sees a reset.
+    fn give_up(&self, number: u64, side: Side) {
+        let now = self.now();
+        let mut state = self.state.borrow_mut();
+        let link = state.links.get_mut(&number);
+        let overdue = |link: &&mut Link| link.gives_up_at(side).is_some_and(|at| at <= now);
+        if let Some(link) = link.filter(overdue) {
+            let news = link.time_out(side);
+            self.tell(link.ends[side].io, news);
+            drop(state);
+            self.reset(number, 1 - side);
         }
     }
 

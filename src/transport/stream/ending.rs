@@ -135,13 +135,17 @@ impl Stream {
         for timer in [&self.idle, &self.deadline, &self.closing] {
             drop(timer.take());
         }
-        if !matches!(reason, CloseReason::Reset(_)) {
+        // A Unix peer that is gone has thrown away what it had not read; a TCP peer's kernel has
+        // acknowledged no more than before.
+        if self.peer.endpoint().is_ip() || !matches!(reason, CloseReason::Reset(_)) {
             self.snapshot_acked();
         }
         self.outbox.borrow_mut().clear();
         let net = self.network.net();
         match reason {
-            CloseReason::Aborted | CloseReason::TimedOut("close") => net.abort(self.socket),
+            CloseReason::Aborted | CloseReason::TimedOut("close" | "answer") => {
+                net.abort(self.socket);
+            }
             _ => net.close(self.socket),
         }
         drop(self.permit.take());

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{Flush, Input, Output, Phase, Stream};
 use crate::reactor::{Handle, Progress};
 use crate::transport::connection::{CloseReason, WriteError};
+use crate::transport::net::{PeerState, SocketOption};
 use crate::transport::outbox::Mark;
 
 /// How far one go at the queue came.
@@ -212,12 +213,39 @@ impl Stream {
         if self.acked.get() == written {
             return;
         }
+        let is_ip = self.peer.endpoint().is_ip();
         let now = match self.network.net().outq(self.socket) {
-            Ok(0) => written,
-            Ok(unacked) if self.peer.endpoint().is_ip() => written.saturating_sub(unacked as u64),
+            Ok(unacked) if is_ip => written.saturating_sub(unacked as u64),
+            Ok(0) if self.has_read_all() => written,
             _ => 0,
         };
         self.acked.set(self.acked.get().max(now));
+    }
+
+    /// Whether the peer at the other end of a Unix socket, where nothing is on its way any more,
+    /// has read it all: its kernel also throws away what was not read when it closes, and has
+    /// marked our end with an error before.
+    fn has_read_all(&self) -> bool {
+        match self.network.net().take_error(self.socket) {
+            Ok(()) => true,
+            Err(error) => {
+                self.end(CloseReason::Reset(error));
+                false
+            }
+        }
+    }
+
+    /// What is known of the peer; nothing of one that is not on TCP, or gone.
+    pub(in crate::transport) fn peer_state(&self) -> Option<PeerState> {
+        let is_there = self.phase.get() != Phase::Lost && self.peer.endpoint().is_ip();
+        let state = is_there.then(|| self.network.net().peer_state(self.socket));
+        state?.ok()
+    }
+
+    pub(in crate::transport) fn set_patient(&self, patient: bool) {
+        let limit = self.options.user_timeout.filter(|_| !patient);
+        // A socket that is gone needs no limit.
+        let _ = (self.network.net()).set(self.socket, SocketOption::UserTimeout(limit));
     }
 }
 

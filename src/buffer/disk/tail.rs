@@ -77,7 +77,7 @@ impl Tail {
 }
 
 /// The next item; what cannot be read is damage.
-fn next(scan: &mut Scan) -> Item {
+pub(super) fn next(scan: &mut Scan) -> Item {
     match patiently(|| scan.next()) {
         Ok(item) => item,
         Err(_) => Item::Damage(scan.skip(UNREADABLE_BYTES)),

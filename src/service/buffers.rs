@@ -154,7 +154,7 @@ pub fn submit(handle: &Handle) -> Submit {
 }
 
 /// The hash keys of the standard library come from the system's generator.
-fn random_uuid() -> [u8; 16] {
+pub(super) fn random_uuid() -> [u8; 16] {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let half = || RandomState::new().build_hasher().finish().to_le_bytes();
     let mut uuid = [0; 16];

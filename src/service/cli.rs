@@ -1,8 +1,8 @@
 //! The command line: what each subcommand does, its output and its exit code.
 //!
-//! `marline run | check | status | list | explain NAME | version`. Exit codes are those of sysexits
-//! where they fit: 0 good, 2 usage, 78 a mistake in the configuration. Reports of mistakes go
-//! to standard error, answers to standard output.
+//! `marline run | check | status | list | explain NAME | buffer ... | version`. Exit codes are
+//! those of sysexits where they fit: 0 good, 2 usage, 78 a mistake in the configuration. Reports
+//! of mistakes go to standard error, answers to standard output.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -16,6 +16,7 @@ use crate::telemetry::escape;
 use crate::time::Duration;
 use crate::{sinks, sources, steps};
 
+use super::buffer_cli::BufferCommand;
 use super::paths::Paths;
 use super::{ask, status_table};
 
@@ -47,6 +48,9 @@ enum Command {
     List,
     /// Show the options, defaults and an example of a component or option
     Explain(ExplainArguments),
+    /// See and move what lies in disk buffers
+    #[command(subcommand)]
+    Buffer(BufferCommand),
     /// Print the version
     Version,
 }
@@ -120,6 +124,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, env: Environment<'_>)
         Command::Status(arguments) => status(arguments, env),
         Command::List => answer(&config::explain::list(&registry())),
         Command::Explain(arguments) => explain(&arguments),
+        Command::Buffer(command) => super::buffer_cli::main(&command, env),
         Command::Version => answer(concat!("marline ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -222,7 +227,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Finds the configuration and loads it. Where none is named and none of the default paths
 /// exists, it says which were tried.
-fn load(
+pub(super) fn load(
     path: Option<PathBuf>,
     env: Environment<'_>,
     purpose: Purpose,
@@ -266,7 +271,7 @@ fn explain(arguments: &ExplainArguments) -> u8 {
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no failure.
-fn answer(text: &str) -> u8 {
+pub(super) fn answer(text: &str) -> u8 {
     let _ = std::io::stdout().write_all(text.as_bytes());
     0
 }

@@ -12,6 +12,7 @@
 mod admin;
 mod ask;
 pub mod assembly;
+mod buffer_cli;
 pub mod buffers;
 pub mod cli;
 mod descriptors;

@@ -14,6 +14,7 @@
 mod error;
 mod finding;
 mod format;
+pub mod inspect;
 mod keeper;
 mod listing;
 mod quarantine;

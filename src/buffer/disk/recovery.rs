@@ -402,7 +402,11 @@ impl Recovery {
 }
 
 /// What is wrong with a valid header where it stands.
-fn wrong(header: &SegmentHeader, listed: &Listed, uuid: Option<[u8; 16]>) -> Option<What> {
+pub(super) fn wrong(
+    header: &SegmentHeader,
+    listed: &Listed,
+    uuid: Option<[u8; 16]>,
+) -> Option<What> {
     if uuid.is_some_and(|uuid| uuid != header.uuid) {
         return Some(What::Foreign);
     }

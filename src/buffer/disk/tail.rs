@@ -77,7 +77,7 @@ impl Tail {
 }
 
 /// The next item; a place that cannot be read is damage.
-fn next(scan: &mut Scan) -> io::Result<Item> {
+pub(super) fn next(scan: &mut Scan) -> io::Result<Item> {
     match patiently(|| scan.next()) {
         Err(error) if is_unreadable(&error) => scan.skip(error).map(Item::Damage),
         other => other,

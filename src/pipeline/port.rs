@@ -120,11 +120,19 @@ impl Port {
         Inlet(Rc::clone(self))
     }
 
-    /// Whether `bytes` more may come in. A part that does not fit beside what is kept comes in
-    /// all the same where nothing else is there: what is kept goes only when more comes.
+    /// Whether `bytes` more may come in. A part that does not fit beside what may be kept comes
+    /// in all the same where nothing else is there: what is kept goes only when more comes.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        let kept = self.kept_bytes.get() as u64;
-        self.queue.fits(bytes) || kept > 0 && self.queue.held_bytes() == kept
+        let kept = self.kept_bytes.get();
+        let is_alone = || self.queue.held_bytes() == kept as u64;
+        self.queue.fits(bytes) || (1..=self.keep_bytes_max()).contains(&kept) && is_alone()
+    }
+
+    /// How many bytes of parts that have arrived the sink may keep: its share of the memory, and
+    /// no more than half of its buffer.
+    fn keep_bytes_max(&self) -> usize {
+        let half = usize::try_from(self.capacity_bytes() / 2).unwrap_or(usize::MAX);
+        half.min(self.keep_bytes_max.get())
     }
 
     /// The sink keeps at most so many bytes that have arrived, and never more than half of its
@@ -330,8 +338,7 @@ impl Inlet {
     /// How many bytes of parts that have arrived the sink may keep, as they count in its
     /// buffer.
     pub fn keep_bytes_max(&self) -> usize {
-        let half = usize::try_from(self.capacity_bytes() / 2).unwrap_or(usize::MAX);
-        half.min(self.0.keep_bytes_max.get())
+        self.0.keep_bytes_max()
     }
 
     /// The books, for records.

@@ -63,6 +63,7 @@ struct Socket {
     io: u64,
     local: Endpoint,
     kind: Kind,
+    user_timeout: Option<Duration>,
 }
 
 enum Kind {
@@ -222,7 +223,12 @@ impl Inner {
     fn insert(&self, local: Endpoint, kind: Kind) -> SocketId {
         let io = self.io.open();
         let mut state = self.state.borrow_mut();
-        state.sockets.insert(Socket { io, local, kind })
+        state.sockets.insert(Socket {
+            io,
+            local,
+            kind,
+            user_timeout: None,
+        })
     }
 
     /// The own end of a socket that was not told one.
@@ -375,13 +381,18 @@ impl Net for SimNet {
     }
 
     fn set(&self, socket: SocketId, option: SocketOption) -> io::Result<()> {
+        let mut state = self.0.state.borrow_mut();
+        let State { sockets, links, .. } = &mut *state;
+        let socket = sockets.get(socket)?;
         if let SocketOption::UserTimeout(limit) = option {
-            return self.0.with_link(socket, |link, side| {
+            socket.user_timeout = limit;
+            if let Kind::Stream(number, side) = socket.kind
+                && let Some(link) = links.get_mut(&number)
+            {
                 link.ends[side].user_timeout = limit;
-                Ok(())
-            });
+            }
         }
-        self.0.state.borrow_mut().sockets.get(socket).map(drop)
+        Ok(())
     }
 
     fn receive_buffer(&self, socket: SocketId) -> io::Result<usize> {

@@ -4,7 +4,8 @@
 //! part is settled when the peer's kernel has acknowledged all of it; what was not acknowledged
 //! when a connection was lost is sent again on the next one, from the first frame that is not
 //! known to have arrived. What the peer's kernel has acknowledged its process may not have read:
-//! the end of that is kept and, after a reset or a time-out, sent again (`replay`). Datagrams are settled when the kernel has taken them.
+//! the end of that is kept and, after a reset or a time-out, sent again (`replay`). Datagrams
+//! are settled when the kernel has taken them.
 
 mod datagrams;
 mod replay;

@@ -1,5 +1,8 @@
 //! The double of a collector: numbered frames with checksums, sent and read at full speed, and
 //! what a process had read when it ended.
+//!
+//! Every wait is bounded. A collector that is to be killed is this program in a process of its
+//! own, which runs [`collector`].
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

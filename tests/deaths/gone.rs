@@ -1,5 +1,7 @@
 //! A collector whose host is gone without a word: a network namespace behind a pair of virtual
 //! Ethernet devices of which the far one is down. The kernel's time limit finds it out.
+//!
+//! The addresses are of 198.18.0.0/15, which is for tests of networks (RFC 2544).
 
 use std::io::BufRead;
 use std::net::{SocketAddr, TcpListener};

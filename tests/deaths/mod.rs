@@ -132,7 +132,8 @@ fn relay(to: &[SocketAddr], replay: &str) -> Daemon {
          framing = \"lines\"\nack = \"received\"\n\
          [pipeline.main]\nfrom = [\"in\"]\nto = [\"out\"]\n\
          [sink.out]\ntype = \"socket\"\naddresses = [{}]\nencode = \"raw\"\n\
-         buffer.memory = \"128MiB\"\nconnect_timeout = \"1s\"\nretry.max_delay = \"1s\"\nreplay = \"{replay}\"\n",
+         buffer.memory = \"128MiB\"\nconnect_timeout = \"1s\"\n\
+         retry.max_delay = \"1s\"\nreplay = \"{replay}\"\n",
         to.join(", ")
     ))
 }

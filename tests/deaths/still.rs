@@ -1,5 +1,7 @@
 //! A collector that is there and reads nothing, for longer than the kernel lets written data
 //! stay: it is not taken for one that is gone, and nothing is sent twice.
+//!
+//! The suite waits a moment only; the simulator (tests/sim/standing.rs) waits an hour.
 
 use std::net::TcpListener;
 use std::thread::sleep;

@@ -64,6 +64,7 @@ impl Inner {
             return; // given up meanwhile
         };
         let (from, io) = (socket.local.clone(), socket.io);
+        let user_timeout = socket.user_timeout;
         let is_unix = !from.is_ip();
         let number = state.links_made;
         state.links_made += 1;
@@ -73,6 +74,7 @@ impl Inner {
             false => self.now(),
         };
         link.stalled_until = ready_at;
+        link.ends[0].user_timeout = user_timeout;
         state.links.insert(number, link);
         if let Ok(socket) = state.sockets.get(dialler) {
             socket.kind = Kind::Stream(number, 0);
@@ -114,7 +116,12 @@ impl Inner {
         link.ends[1].io = Some(io);
         self.tell(Some(io), link.state(1));
         let kind = Kind::Stream(waiting.link, 1);
-        let id = state.sockets.insert(Socket { io, local, kind });
+        let id = state.sockets.insert(Socket {
+            io,
+            local,
+            kind,
+            user_timeout: None,
+        });
         Ok((id, waiting.from))
     }
 

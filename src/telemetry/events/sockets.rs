@@ -1,4 +1,6 @@
 //! What sinks log that send over streams: events sent again that had arrived.
+//!
+//! One record for each replay, and one a run where less is kept than may be needed.
 
 /// Events went out a second time, because their connection was lost after the peer's kernel had
 /// acknowledged them: its process may not have read them.

@@ -191,6 +191,12 @@ fn damage_costs_what_the_gaps_say_and_is_found_where_it_is() {
     }
 }
 
+fn zero(path: &Path, at: usize, len: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at..at + len].fill(0);
+    fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn segments_and_cursors_that_are_not_right_are_told_and_left_there() {
     let check = |change: &dyn Fn(&Path, &[String]), expected: What, lost: usize| {
@@ -200,19 +206,13 @@ fn segments_and_cursors_that_are_not_right_are_told_and_left_there() {
         change(folder.path(), &segments);
         let seen = look_from(folder.path(), false, 10);
         let kinds: Vec<_> = seen.findings.iter().map(|finding| &finding.what).collect();
-        let same =
-            |what: &&What| std::mem::discriminant(*what) == std::mem::discriminant(&expected);
+        let same = |what: &What| std::mem::discriminant(what) == std::mem::discriminant(&expected);
         assert!(
             kinds.iter().any(|what| same(what)),
             "{expected:?}: {kinds:?}"
         );
         assert_eq!(seen.lost().is_empty(), lost == 0, "{expected:?}: {kinds:?}");
         assert_eq!(seen.seqs.len() + seen.lost().len(), 50, "{expected:?}");
-    };
-    let zero = |path: &Path, at: usize, len: usize| {
-        let mut bytes = fs::read(path).unwrap();
-        bytes[at..at + len].fill(0);
-        fs::write(path, bytes).unwrap();
     };
     check(
         &|f, _| fs::remove_file(f.join("cursor")).unwrap(),

@@ -6,6 +6,7 @@
 mod buffer_cli;
 mod config_cli;
 mod config_golden;
+mod crashes;
 mod daemon;
 mod deaths;
 mod deferred;

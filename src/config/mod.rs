@@ -289,6 +289,8 @@ fn build(config: &Config, resolver: &mut resolve::Resolver<'_>) -> Option<Parts>
     if resolver.findings.errors() > before {
         return None;
     }
+    warnings::without_disk(config, resolver);
+    warnings::evictions(config, resolver);
     warnings::lost_changes(config, &parts, resolver);
     Some(parts)
 }

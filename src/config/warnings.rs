@@ -1,5 +1,6 @@
 //! What is no mistake and probably not meant either: components that nothing uses, changes that
-//! an encoding does not show.
+//! an encoding does not show, promises that a buffer does not keep. And options that mean
+//! nothing without another, which are mistakes.
 //!
 //! Warnings come only for a configuration without mistakes, because a misspelt name makes
 //! everything around it look unused.
@@ -59,6 +60,38 @@ pub fn lost_changes(config: &Config, parts: &Parts, resolver: &mut Resolver<'_>)
                 .also(step.place, "this step")
                 .help("use another `encode`, as \"json\"");
         }
+    }
+}
+
+/// Finds what concerns disk buffers where there is none.
+pub fn without_disk(config: &Config, resolver: &mut Resolver<'_>) {
+    for sink in &config.sinks {
+        let options = &sink.options;
+        if options.is_set("buffer.disk") || !options.is_set("buffer.durability") {
+            continue;
+        }
+        let place = options.place_of("buffer.durability").unwrap_or(sink.place);
+        let message = "`buffer.durability` means nothing without `buffer.disk`";
+        let finding = resolver.findings.error(inside(place, resolver), message);
+        finding.help("give `buffer.disk` a size like \"1GiB\", or leave this out");
+    }
+}
+
+/// Warns where acknowledged events may be discarded, as the configuration asks for.
+pub fn evictions(config: &Config, resolver: &mut Resolver<'_>) {
+    for sink in &config.sinks {
+        let options = &sink.options;
+        let evicts = options.word("buffer.when_full") == "drop_oldest";
+        if !evicts || !options.is_set("buffer.disk") {
+            continue;
+        }
+        let place = options.place_of("buffer.when_full").unwrap_or(sink.place);
+        let message = format!(
+            "sink `{}` discards acknowledged events when its disk buffer is full",
+            sink.name
+        );
+        let finding = resolver.findings.warning(inside(place, resolver), message);
+        finding.help("\"block\" makes the senders wait, \"drop_newest\" refuses what comes in");
     }
 }
 

@@ -48,7 +48,10 @@ impl Handle {
                 Err(Failure::new(Panicked { message, place }))
             });
             // Without a reactor nobody waits for the result.
-            let _ = remote.call(move |reactor| reactor.job_ended::<T>(token, result));
+            let _ = remote.call(move |reactor| {
+                reactor.core.worker.came_back(pool);
+                reactor.job_ended::<T>(token, result);
+            });
         };
         if let Err(refused) = self.core.worker.submit(pool, label, Box::new(run)) {
             self.job_ended::<T>(token, Err(Failure::new(refused)));

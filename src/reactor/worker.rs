@@ -79,6 +79,10 @@ pub trait Worker {
         job: Box<dyn FnOnce() + Send>,
     ) -> Result<(), Refused>;
 
+    /// The result of a job of `pool` has come back: its thread is free for the next one, also
+    /// where it has not said so yet. Who submits one job after another needs one thread.
+    fn came_back(&self, _pool: Pool) {}
+
     /// Takes no more jobs; those that have not begun are dropped, the others are left to end.
     fn shutdown(&self);
 }
@@ -141,6 +145,11 @@ impl Worker for Threads {
         self.pool(pool).submit(Job { label, run: job })
     }
 
+    fn came_back(&self, pool: Pool) {
+        let mut state = self.pool(pool).lock();
+        state.under_way = state.under_way.saturating_sub(1);
+    }
+
     fn shutdown(&self) {
         for pool in &self.pools {
             pool.close();
@@ -170,7 +179,8 @@ struct ThreadPool {
 struct PoolState {
     waiting: VecDeque<Job>,
     threads: usize,
-    idle: usize,
+    /// Jobs whose results have not come back.
+    under_way: usize,
     is_closed: bool,
 }
 
@@ -197,7 +207,7 @@ impl ThreadPool {
         if state.waiting.len() >= WAITING_MAX {
             return Err(Refused::Full);
         }
-        if state.idle <= state.waiting.len() && state.threads < self.size {
+        if state.under_way >= state.threads && state.threads < self.size {
             match self.start_thread(state.threads + 1) {
                 Ok(()) => state.threads += 1,
                 Err(_) if state.threads > 0 => {} // the others will come to it
@@ -207,6 +217,7 @@ impl ThreadPool {
                 }
             }
         }
+        state.under_way += 1;
         state.waiting.push_back(job);
         drop(state);
         self.work.notify_one();
@@ -239,12 +250,10 @@ impl ThreadPool {
             if let Some(job) = state.waiting.pop_front() {
                 return Some(job);
             }
-            state.idle += 1;
             state = self
                 .work
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
         }
     }
 

@@ -120,6 +120,7 @@ impl Buffers {
             used_bytes: found.used_bytes,
             size_bytes: settings.size_bytes,
             segments_opened: found.segments_opened,
+            survives: survives(settings.durability),
         }
         .log();
         for finding in &found.findings {
@@ -141,6 +142,15 @@ impl Buffers {
         folder.sync()?;
         root.sync()?;
         Ok(directory)
+    }
+}
+
+/// What an acknowledgement is worth.
+fn survives(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Commit => "a crash and a power cut",
+        Durability::Interval(_) => "a crash; a power cut costs up to `buffer.durability`",
+        Durability::Os => "a crash; a power cut costs what the system had not written",
     }
 }
 

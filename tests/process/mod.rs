@@ -61,7 +61,11 @@ impl Daemon {
 
     /// Like [`Daemon::start`], with a look at the command first and without the wait.
     pub fn launch(config: &str, adjust: impl FnOnce(&mut Command)) -> Daemon {
-        let folder = tempfile::tempdir().unwrap();
+        Daemon::launch_in(tempfile::tempdir().unwrap(), config, adjust)
+    }
+
+    /// Like [`Daemon::launch`], in a folder where another one may have lived before.
+    pub fn launch_in(folder: TempDir, config: &str, adjust: impl FnOnce(&mut Command)) -> Daemon {
         let mut command = command(folder.path(), config);
         command.stderr(Stdio::piped());
         adjust(&mut command);
@@ -124,6 +128,38 @@ impl Daemon {
         self.address(component, "tcp")
     }
 
+    /// The first address that anything listens on, once it is up; `None` when the process ends
+    /// before.
+    pub fn try_http_address(&self) -> Option<SocketAddr> {
+        let prefix = "listening on http://";
+        let start = Instant::now();
+        let mut state = self.log.state.lock().unwrap();
+        loop {
+            let of = |record: &Value| {
+                record["message"]
+                    .as_str()?
+                    .strip_prefix(prefix)?
+                    .parse()
+                    .ok()
+            };
+            let is_up = state.0.iter().any(|record| record["event"] == "started");
+            if let (true, Some(address)) = (is_up, state.0.iter().find_map(of)) {
+                return Some(address);
+            }
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            assert!(!left.is_zero(), "neither up nor ended:\n{}", show(&state.0));
+            if state.1 {
+                return None;
+            }
+            state = self.log.grown.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// Whether the process has closed its log, which is at its end.
+    pub fn has_ended(&self) -> bool {
+        self.log.state.lock().unwrap().1
+    }
+
     /// The first address of `component` with this scheme.
     pub fn address(&self, component: &str, scheme: &str) -> SocketAddr {
         let prefix = format!("listening on {scheme}://");
@@ -138,6 +174,11 @@ impl Daemon {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Sends a signal to a process that may have ended by itself.
+    pub fn try_signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal);
     }
 
     /// SIGTERM; waits for the end and checks the ledgers.

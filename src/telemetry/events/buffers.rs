@@ -20,6 +20,8 @@ pub struct BufferOpened<'a> {
     pub size_bytes: u64,
     /// Segments that were opened for it.
     pub segments_opened: u32,
+    /// What an event in it survives.
+    pub survives: &'a str,
 }
 
 impl BufferOpened<'_> {
@@ -32,6 +34,7 @@ impl BufferOpened<'_> {
             used_bytes,
             size_bytes,
             segments_opened,
+            survives,
             ..
         } = self;
         let replaying = match may_repeat {
@@ -46,7 +49,9 @@ impl BufferOpened<'_> {
             used_bytes,
             size_bytes,
             segments_opened,
-            "disk buffer holds {recovered} events{replaying}"
+            survives,
+            "disk buffer holds {recovered} events{replaying}; what is acknowledged survives \
+             {survives}"
         );
     }
 }

@@ -1,0 +1,126 @@
+//! The real binary is killed, and the machine's power fails: what was acknowledged is there.
+//!
+//! Every run has two lives on one folder. In the first, requests with numbered events are posted
+//! to an `http` source whose sink has a disk buffer; its collector is away at first and comes
+//! back half way, so that segments are made, filled, read and deleted. The daemon is killed at
+//! some point of that. In the second life it starts again, delivers, and stops. Then the judge
+//! counts: nothing acknowledged is missing, nothing is there that was not sent, nothing is
+//! changed, and what came twice is within what a crash may repeat.
+
+mod collector;
+mod judge;
+mod kills;
+mod load;
+mod power;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::process::{Daemon, PATIENCE};
+
+use collector::Collector;
+use judge::{Verdict, judge};
+use load::Client;
+
+/// Requests before the collector is there, and after.
+const REQUESTS_BEFORE: usize = 9;
+const REQUESTS_AFTER: usize = 3;
+
+/// What happened in a run.
+struct Run {
+    verdict: Verdict,
+    /// Whether the first life ended before it was told to stop.
+    was_killed: bool,
+}
+
+/// The configuration: `{folder}` is the daemon's, `state_dir` may be elsewhere.
+fn config(state_dir: &str, collector: u16) -> String {
+    format!(
+        "[daemon]\nstate_dir = \"{state_dir}\"\nlog.format = \"json\"\nadmin = \"off\"\n\
+         [source.in]\ntype = \"http\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+         [pipeline.main]\nfrom = [\"in\"]\nto = [\"out\"]\n\
+         [sink.out]\ntype = \"socket\"\naddress = \"tcp://127.0.0.1:{collector}\"\n\
+         encode = \"raw\"\nretry.max_delay = \"1s\"\nbuffer.disk = \"8MiB\"\n"
+    )
+}
+
+/// Two lives; the first one under `adjust`, with `in_between` after its end.
+fn run(
+    folder: TempDir,
+    state_dir: &str,
+    adjust: impl FnOnce(&mut Command),
+    trouble: impl FnOnce(&Daemon) + Send,
+    in_between: impl FnOnce(&Path),
+) -> Run {
+    let collector = Collector::new();
+    let config = config(state_dir, collector.port());
+    let first = Daemon::launch_in(folder, &config, adjust);
+    let mut client = Client::new();
+    let was_killed = first_life(&first, &collector, &mut client, trouble);
+    let ended = if was_killed {
+        first.wait()
+    } else {
+        first.signal(Signal::SIGTERM);
+        first.wait()
+    };
+    let was_killed = was_killed || ended.status.code() != Some(0);
+    in_between(ended.folder.path());
+    collector.listen();
+    let second = Daemon::launch_in(ended.folder, &config, |_| {});
+    second.wait_for("started");
+    let start = Instant::now();
+    while !collector.has_all(&client.acked) && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ended = second.stop();
+    assert_eq!(ended.code(), 0, "the second life ends well");
+    let received = collector.end();
+    let verdict = judge(&client, &received).unwrap_or_else(|why| {
+        let log: Vec<String> = ended
+            .log
+            .iter()
+            .map(|record| format!("  {record}\n"))
+            .collect();
+        panic!("{why}\nthe second life's log:\n{}", log.concat())
+    });
+    Run {
+        verdict,
+        was_killed,
+    }
+}
+
+/// Posts until all is sent or the daemon is gone; answers whether it is gone.
+fn first_life(
+    daemon: &Daemon,
+    collector: &Collector,
+    client: &mut Client,
+    trouble: impl FnOnce(&Daemon) + Send,
+) -> bool {
+    let Some(address) = daemon.try_http_address() else {
+        return true;
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| trouble(daemon));
+        for request in 0..REQUESTS_BEFORE + REQUESTS_AFTER {
+            if request == REQUESTS_BEFORE {
+                collector.listen();
+            }
+            if client.post(address).is_err() {
+                return true;
+            }
+        }
+        // The buffer is drained, its segments deleted, its cursor written.
+        let start = Instant::now();
+        while !collector.has_all(&client.acked) {
+            if start.elapsed() > PATIENCE || daemon.has_ended() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        false
+    })
+}

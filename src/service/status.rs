@@ -171,7 +171,13 @@ impl Status {
             "in_flight": books.in_flight.get(),
         });
         shown.insert("ledger".into(), ledger);
-        shown.insert("delivered_bytes".into(), books.delivered_bytes.get().into());
+        let beside = [
+            ("delivered_bytes", &books.delivered_bytes),
+            ("retries", &books.retries),
+            ("replayed", &books.replayed),
+        ];
+        let beside = beside.map(|(name, count)| (name.to_owned(), count.get().into()));
+        shown.extend(beside);
         let buffer = json!({
             "kind": if port.queue().is_disk() { "disk" } else { "memory" },
             "when_full": when_full(port.when_full()),

@@ -218,6 +218,14 @@ fn sink_notes(sink: &Value) -> Vec<String> {
         notes.push(format!("its buffer cannot be written: {}", text(storage)));
     }
     notes.extend(amounts("dropped: ", &sink["ledger"]["dropped"], &[]));
+    for (name, what) in [
+        ("retries", "attempts made again"),
+        ("replayed", "events sent again that may have arrived"),
+    ] {
+        if sink[name].as_u64().unwrap_or(0) > 0 {
+            notes.push(format!("{} {what}", text(&sink[name])));
+        }
+    }
     notes.extend(amounts("", &sink["counts"], &[]));
     notes
 }

@@ -19,6 +19,7 @@ use crate::http::{BodyLimits, ClientOptions, Headers, Url};
 use crate::pipeline::component::{Resources, Sink};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::encode::{ENCODE, Encoder};
+use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::pipeline::shared_options;
@@ -157,6 +158,13 @@ impl Sink for HttpSink {
             running.stop();
         }
         Deferred::ready(())
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            places: vec![self.plan.url.to_string()],
+            ..Facts::default()
+        }
     }
 }
 

@@ -1,4 +1,6 @@
 //! The admin socket: whose it is, where it is, and what hostile clients get of it.
+//!
+//! After each attack the daemon answers `marline status`, and stops in order.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,8 @@
 //! What is lost before it is an event: datagrams that the kernel has no room for, connections
 //! turned away, events cut. Counted exactly, told once an interval.
+//!
+//! Over the loopback a datagram is queued or dropped before its send returns: what is sent to a
+//! daemon that stands still is one or the other, whatever the machine does.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! What an operator sees of the real daemon: the admin socket, `marline status`, what the start
 //! says, what is lost and told.
+//!
+//! Every daemon has a folder of its own, with its admin socket in it; commands are run there.
 
 mod admin;
 mod losses;

@@ -346,6 +346,7 @@ impl Sender {
         let is_news = self.circuit.borrow_mut().failed(now, pause, &failure.why);
         let trouble = self.circuit.borrow().trouble(now);
         self.inlet.set_trouble(trouble.as_deref());
+        self.inlet.tries_again_in(pause);
         let record = PostFailed {
             component: &self.component,
             url: &self.plan.url,

@@ -203,10 +203,7 @@ fn segments_and_cursors_that_are_not_right_are_told_and_left_there() {
         let kinds: Vec<_> = seen.findings.iter().map(|finding| &finding.what).collect();
         let same =
             |what: &&What| std::mem::discriminant(*what) == std::mem::discriminant(&expected);
-        assert!(
-            kinds.iter().any(|what| same(what)),
-            "{expected:?}: {kinds:?}"
-        );
+        assert!(kinds.iter().any(same), "{expected:?}: {kinds:?}");
         assert_eq!(seen.lost().is_empty(), lost == 0, "{expected:?}: {kinds:?}");
         assert_eq!(seen.seqs.len() + seen.lost().len(), 50, "{expected:?}");
     };

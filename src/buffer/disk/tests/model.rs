@@ -5,6 +5,10 @@
 //! promised is missing but what a turned bit hit, nothing is there that was never written, all
 //! is in order, and no epoch has given one number to two events. Every failure says its seed;
 //! `DISK_SEED=n cargo test --lib disk::tests::model` runs that one alone.
+#![allow(
+    clippy::print_stdout,
+    reason = "what the seeds came to is seen with --nocapture"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -7,8 +7,10 @@ use crate::time::WallTime;
 
 /// Bytes of a segment's header; it stands twice.
 pub(super) const HEADER_BYTES: usize = 64;
+/// Where its second copy is: in another block of the device.
+pub(super) const SECOND_HEADER_AT: usize = 4096;
 /// Where the first record of a segment is.
-pub(super) const RECORDS_AT: u64 = 2 * HEADER_BYTES as u64;
+pub(super) const RECORDS_AT: u64 = (SECOND_HEADER_AT + HEADER_BYTES) as u64;
 /// Bytes of a record's header.
 pub(super) const RECORD_HEADER_BYTES: usize = 32;
 /// Bytes of a commit record, header and payload.
@@ -109,13 +111,21 @@ impl SegmentHeader {
         bytes
     }
 
+    /// Puts both copies at the head of a segment.
+    pub fn put(&self, head: &mut [u8]) {
+        let copy = self.encode();
+        for at in [0, SECOND_HEADER_AT] {
+            head[at..at + HEADER_BYTES].copy_from_slice(&copy);
+        }
+    }
+
     /// The header of a file that begins with `head`, and whether both copies are whole.
     pub fn find(head: &[u8]) -> Result<(SegmentHeader, bool), NoHeader> {
         let copy = |at: usize| match head.get(at..at + HEADER_BYTES) {
             Some(bytes) => SegmentHeader::decode(bytes),
             None => Err(NoHeader::Damaged),
         };
-        match (copy(0), copy(HEADER_BYTES)) {
+        match (copy(0), copy(SECOND_HEADER_AT)) {
             (Ok(first), second) => Ok((first, second == Ok(first))),
             (Err(NoHeader::Damaged), Ok(second)) => Ok((second, false)),
             (Err(NoHeader::Damaged), second) => second.map(|header| (header, false)),
@@ -397,7 +407,8 @@ mod tests {
 
     #[test]
     fn a_header_reads_back_and_one_copy_is_enough() {
-        let mut twice = [HEADER.encode(), HEADER.encode()].concat();
+        let mut twice = vec![0; RECORDS_AT as usize];
+        HEADER.put(&mut twice);
         assert_eq!(SegmentHeader::find(&twice), Ok((HEADER, true)));
         for bit in 0..HEADER_BYTES * 8 {
             twice[bit / 8] ^= 1 << (bit % 8);

@@ -17,7 +17,7 @@ use super::quarantine;
 use super::recovery::{Last, wrong};
 use super::scan::{self, Item, Scan, patiently};
 use super::shared::{CURSOR, NEXT_SEGMENT};
-use super::tail::{self, Tail};
+use super::tail::Tail;
 use crate::buffer::storage::{Directory, File};
 
 /// A buffer as its files are.
@@ -293,7 +293,7 @@ impl<'a> Walk<'a> {
         };
         let listed = *listed;
         let offset = scan.place().0;
-        let item = match tail::next(scan) {
+        let item = match scan.next_patiently() {
             Ok(item) => item,
             Err(error) => {
                 let error = error.to_string();

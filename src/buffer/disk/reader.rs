@@ -16,6 +16,7 @@ use super::format::{NoHeader, Promise};
 use super::quarantine;
 use super::scan::{self, Damage, Item, READ_ATTEMPTS, Scan, is_unreadable};
 use super::shared::{Entry, Shared, segment_name};
+use crate::buffer::storage::Open;
 
 /// Reads one buffer.
 pub struct Reader {
@@ -287,7 +288,7 @@ impl Reader {
                 Ok(true)
             }
             Err(what) => {
-                self.set_aside(entry, name, what, end_seq, out)?;
+                self.set_aside(entry, name, what, end_seq, out);
                 Ok(false)
             }
         }
@@ -329,7 +330,9 @@ impl Reader {
         }
         let text = error.to_string();
         if error.kind() != io::ErrorKind::NotFound {
-            self.failing.note((entry.id, u64::MAX), error)?;
+            let error = self.failing.note((entry.id, u64::MAX), error)?;
+            let file = self.shared.directory.open(name, Open::Read)?;
+            scan::readable_behind(&*file, 0, error)?;
         }
         self.shared.table().remove(entry.id);
         let what = What::Unreadable { error: text };
@@ -346,21 +349,15 @@ impl Reader {
         what: What,
         end_seq: u64,
         out: &mut ReadOutcome,
-    ) -> io::Result<()> {
+    ) {
         let room = quarantine::room(&self.shared);
         let directory = &*self.shared.directory;
-        let kept = if matches!(what, What::Version { .. }) {
+        let quarantined = if matches!(what, What::Version { .. }) {
             // A later program's: it stays where that program looks for it.
-            Ok(None)
+            None
         } else {
-            quarantine::take(directory, room, &name, entry.bytes, &what)
-        };
-        let quarantined = match kept {
-            Ok(quarantined) => quarantined,
-            Err(error) => {
-                self.failing.note((entry.id, u64::MAX), error)?;
-                None
-            }
+            // Where it cannot be moved it stays, and is found again at the next start.
+            quarantine::take(directory, room, &name, entry.bytes, &what).unwrap_or(None)
         };
         self.shared.table().remove(entry.id);
         let is_promised = self.shared.settings.promise() == Promise::Commit;
@@ -369,7 +366,6 @@ impl Reader {
             quarantined,
             ..Finding::whole(name, entry.bytes, what)
         });
-        Ok(())
     }
 }
 

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::format::{
-    Commit, HEADER_BYTES, NoHeader, ORIGIN_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RECORDS_AT,
-    RecordHeader, RecordType, SegmentHeader, u64_at,
+    Commit, NoHeader, ORIGIN_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RECORDS_AT, RecordHeader,
+    RecordType, SegmentHeader, u64_at,
 };
 use crate::buffer::storage::{Directory, File, Open};
 
@@ -87,7 +87,7 @@ pub(super) fn open(
     name: &str,
 ) -> io::Result<(Arc<dyn File>, Result<(SegmentHeader, bool), NoHeader>)> {
     let file = directory.open(name, Open::Read)?;
-    let mut head = [0; 2 * HEADER_BYTES];
+    let mut head = vec![0; RECORDS_AT as usize];
     let count = read_full(&*file, &mut head, 0)?;
     let found = SegmentHeader::find(&head[..count]);
     Ok((file, found))
@@ -130,22 +130,17 @@ impl Scan {
     /// Nothing behind it can be read either: then it is not this place that is broken, but the
     /// device, and what is on it may come back.
     pub fn skip(&mut self, error: io::Error) -> io::Result<Damage> {
-        let file_bytes = self.file.metadata()?.bytes;
         let from = self.offset;
-        let mut bytes = UNREADABLE_BYTES;
-        loop {
-            let to = (from / UNREADABLE_BYTES * UNREADABLE_BYTES).saturating_add(bytes);
-            if to >= file_bytes {
-                return Err(error);
-            }
-            match self.file.read_at(&mut [0], to) {
-                Ok(_) => {
-                    self.offset = to;
-                    return Ok(Damage { from, to });
-                }
-                Err(error) if is_unreadable(&error) => bytes = bytes.saturating_mul(2),
-                Err(error) => return Err(error),
-            }
+        let to = readable_behind(&*self.file, from, error)?;
+        self.offset = to;
+        Ok(Damage { from, to })
+    }
+
+    /// The next item, tried as often as is sensible; a place that cannot be read is damage.
+    pub fn next_patiently(&mut self) -> io::Result<Item> {
+        match patiently(|| self.next()) {
+            Err(error) if is_unreadable(&error) => self.skip(error).map(Item::Damage),
+            other => other,
         }
     }
 
@@ -289,6 +284,27 @@ impl Window {
         let start = usize::try_from(offset.checked_sub(self.at)?).ok()?;
         let end = start.checked_add(length)?;
         (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+}
+
+/// Where behind `from`, which could not be read, the file can be read again.
+///
+/// # Errors
+/// Nowhere.
+pub(super) fn readable_behind(file: &dyn File, from: u64, error: io::Error) -> io::Result<u64> {
+    let file_bytes = file.metadata()?.bytes;
+    let block = from / UNREADABLE_BYTES * UNREADABLE_BYTES;
+    let mut bytes = UNREADABLE_BYTES;
+    loop {
+        let to = block.saturating_add(bytes);
+        if to >= file_bytes {
+            return Err(error);
+        }
+        match file.read_at(&mut [0], to) {
+            Ok(_) => return Ok(to),
+            Err(error) if is_unreadable(&error) => bytes = bytes.saturating_mul(2),
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::finding::{Finding, What};
 use super::format::{Commit, Promise, RECORDS_AT, SegmentHeader, Slot, encode_data};
 use super::quarantine;
 use super::recovery::Last;
-use super::scan::{Damage, DataItem, Item, Scan, WINDOW_BYTES, is_unreadable, patiently};
+use super::scan::{Damage, DataItem, Item, Scan, WINDOW_BYTES};
 use super::shared::{FILE_MODE, NEXT_SEGMENT, Shared, segment_name, unlink};
 use super::writer::{Current, write_all};
 use crate::buffer::storage::{File, Open};
@@ -42,7 +42,7 @@ impl Tail {
             torn: None,
         };
         loop {
-            match next(&mut scan)? {
+            match scan.next_patiently()? {
                 Item::Data(data) => {
                     tail.end_seq = data.end_seq();
                     tail.torn = None;
@@ -76,14 +76,6 @@ impl Tail {
     }
 }
 
-/// The next item; a place that cannot be read is damage.
-pub(super) fn next(scan: &mut Scan) -> io::Result<Item> {
-    match patiently(|| scan.next()) {
-        Err(error) if is_unreadable(&error) => scan.skip(error).map(Item::Damage),
-        other => other,
-    }
-}
-
 /// What copying came to.
 pub(super) struct Copied {
     /// The segment with the copies, to be written on; none where there was nothing to copy.
@@ -107,7 +99,7 @@ pub(super) fn copy(
     let mut copy: Option<Copy<'_>> = None;
     let (mut damage, mut expected_seq): (Option<Damage>, u64) = (None, from_seq);
     loop {
-        let (data, end_seq) = match next(&mut scan)? {
+        let (data, end_seq) = match scan.next_patiently()? {
             Item::Data(data) if data.end_seq() > from_seq => {
                 let end_seq = data.end_seq();
                 (Some(data), end_seq)
@@ -196,10 +188,12 @@ impl<'a> Copy<'a> {
             (epoch, base_seq),
             now,
         );
+        let mut buffer = vec![0; RECORDS_AT as usize];
+        header.put(&mut buffer);
         Ok(Copy {
             shared,
             file,
-            buffer: [header.encode(), header.encode()].concat(),
+            buffer,
             header,
             offset: 0,
             events: 0,

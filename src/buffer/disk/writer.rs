@@ -259,9 +259,8 @@ impl Writer {
         }
         self.settle_current(now)?;
         let (uuid, marks) = (self.shared.uuid, (self.epoch, self.next_seq));
-        let header = SegmentHeader::new(self.promise, uuid, marks, now).encode();
-        self.buffer[..header.len()].copy_from_slice(&header);
-        self.buffer[header.len()..2 * header.len()].copy_from_slice(&header);
+        let header = SegmentHeader::new(self.promise, uuid, marks, now);
+        header.put(&mut self.buffer);
         let offset = self.buffer.len() as u64;
         let Prepared { file, bytes } = self.make(offset)?;
         let mut begun = Current {

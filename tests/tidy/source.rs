@@ -66,7 +66,8 @@ impl Source {
 
     /// The bodies of `#[cfg(test)]` modules; the whole file where it is such a module itself.
     pub fn test_spans(&self) -> Vec<Range<usize>> {
-        if !self.path.starts_with("src/") || self.path.ends_with("/tests.rs") {
+        let is_test_file = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        if !self.path.starts_with("src/") || is_test_file {
             return std::iter::once(0..self.code.len()).collect();
         }
         let attribute = "#[cfg(test)]";

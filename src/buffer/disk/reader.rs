@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::finding::{Finding, What};
 use super::format::{NoHeader, Promise};
 use super::quarantine;
-use super::scan::{self, Damage, Item, READ_ATTEMPTS, Scan, is_unreadable};
+use super::scan::{self, Damage, DataItem, Item, READ_ATTEMPTS, Scan, is_unreadable};
 use super::shared::{Entry, Shared, segment_name};
 use crate::buffer::storage::Open;
 
@@ -85,6 +85,14 @@ pub struct Gap {
     pub acked_data_damaged: bool,
 }
 
+/// What one call is to come to.
+struct Asked {
+    /// Nothing at or above it.
+    until_seq: u64,
+    /// What may still be read, in bytes; none when there is enough.
+    room: Option<usize>,
+}
+
 /// What became of one step of reading.
 enum Step {
     /// The next one may do more.
@@ -122,14 +130,17 @@ impl Reader {
         if let Some(at) = &mut self.at {
             at.scan.refresh();
         }
-        let mut room = Some(bytes_max);
+        let mut asked = Asked {
+            until_seq,
+            room: Some(bytes_max),
+        };
         loop {
             let released_seq = self.shared.table().released_seq;
             out.next_seq = out.next_seq.max(released_seq);
             if out.next_seq >= until_seq {
                 return Ok(out);
             }
-            match self.step(until_seq, &mut room, &mut out) {
+            match self.step(&mut asked, &mut out) {
                 Ok(Step::On) => {}
                 Ok(Step::Enough) => return Ok(out),
                 // It comes again at the next call; what was read is not read twice.
@@ -139,12 +150,8 @@ impl Reader {
         }
     }
 
-    fn step(
-        &mut self,
-        until_seq: u64,
-        room: &mut Option<usize>,
-        out: &mut ReadOutcome,
-    ) -> io::Result<Step> {
+    fn step(&mut self, asked: &mut Asked, out: &mut ReadOutcome) -> io::Result<Step> {
+        let until_seq = asked.until_seq;
         let (entry, successor) = self.shared.table().holding(out.next_seq);
         let end_seq = successor.map_or(until_seq, |seq| seq.min(until_seq));
         let Some(entry) = entry else {
@@ -163,7 +170,7 @@ impl Reader {
         match at.scan.next() {
             Ok(item) => {
                 self.failing.attempts = 0;
-                Ok(self.take(item, place, (end_seq, until_seq), room, out))
+                Ok(self.take((item, place), end_seq, asked, out))
             }
             Err(error) => {
                 let error = self.failing.note((at.entry.id, place.0), error)?;
@@ -182,51 +189,19 @@ impl Reader {
     /// Takes one item of the segment.
     fn take(
         &mut self,
-        item: Item,
-        place: (u64, u64),
-        (end_seq, until_seq): (u64, u64),
-        room: &mut Option<usize>,
+        (item, place): (Item, (u64, u64)),
+        end_seq: u64,
+        asked: &mut Asked,
         out: &mut ReadOutcome,
     ) -> Step {
         let Some(at) = &mut self.at else {
             return Step::On;
         };
         match item {
-            Item::Data(data) => {
-                at.mark(place);
-                if data.first_seq > out.next_seq {
-                    let to_seq = data.first_seq.min(until_seq);
-                    at.lose(&self.shared, to_seq, out);
-                }
-                if data.end_seq() <= out.next_seq {
-                    at.damage = None;
-                    return Step::On;
-                }
-                let is_first = out.records.is_empty();
-                let left = room.and_then(|room| room.checked_sub(data.payload.len()));
-                let is_beyond = data.first_seq >= until_seq || data.end_seq() > until_seq;
-                if is_beyond || left.is_none() && !is_first {
-                    at.scan.go_to(place);
-                    return Step::Enough;
-                }
-                at.damage = None;
-                *room = left;
-                out.next_seq = data.end_seq();
-                out.records.push(ReadRecord {
-                    first_seq: data.first_seq,
-                    count: data.count,
-                    payload: data.payload,
-                    epoch: data.origin_epoch,
-                });
-                if left.is_some() {
-                    Step::On
-                } else {
-                    Step::Enough
-                }
-            }
+            Item::Data(data) => at.take(&self.shared, (data, place), asked, out),
             Item::Commit { end_seq: seq, .. } => {
                 if seq > out.next_seq {
-                    at.lose(&self.shared, seq.min(until_seq), out);
+                    at.lose(&self.shared, seq.min(asked.until_seq), out);
                 }
                 at.damage = None;
                 Step::On
@@ -376,6 +351,46 @@ impl At {
             marks: vec![scan.place()],
             scan,
             damage: None,
+        }
+    }
+
+    /// Takes one record, which was found at `place`.
+    fn take(
+        &mut self,
+        shared: &Shared,
+        (data, place): (DataItem, (u64, u64)),
+        asked: &mut Asked,
+        out: &mut ReadOutcome,
+    ) -> Step {
+        self.mark(place);
+        if data.first_seq > out.next_seq {
+            self.lose(shared, data.first_seq.min(asked.until_seq), out);
+        }
+        if data.end_seq() <= out.next_seq {
+            self.damage = None;
+            return Step::On;
+        }
+        let left = asked
+            .room
+            .and_then(|room| room.checked_sub(data.payload.len()));
+        let is_too_much = left.is_none() && !out.records.is_empty();
+        if data.end_seq() > asked.until_seq || is_too_much {
+            self.scan.go_to(place);
+            return Step::Enough;
+        }
+        self.damage = None;
+        asked.room = left;
+        out.next_seq = data.end_seq();
+        out.records.push(ReadRecord {
+            first_seq: data.first_seq,
+            count: data.count,
+            payload: data.payload,
+            epoch: data.origin_epoch,
+        });
+        if left.is_some() {
+            Step::On
+        } else {
+            Step::Enough
         }
     }
 

@@ -136,15 +136,10 @@ pub(super) fn copy(
         let current = None;
         return Ok(Copied { current, findings });
     };
-    findings.push(Finding {
-        file: last.name.clone(),
-        offset: 0,
-        bytes: 0,
-        what: What::TailCopied {
-            events: copy.events,
-        },
-        quarantined: None,
-    });
+    let what = What::TailCopied {
+        events: copy.events,
+    };
+    findings.push(Finding::whole(last.name.clone(), 0, what));
     let current = Some(copy.end(expected_seq)?);
     Ok(Copied { current, findings })
 }

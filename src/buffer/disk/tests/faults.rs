@@ -1,4 +1,7 @@
 //! What the log does when the device fails, and the order of its calls, which is a promise.
+//!
+//! The device is the simulated one behind a script, which fails the calls it is told to and
+//! writes down all that change something.
 
 use rustix::io::Errno;
 

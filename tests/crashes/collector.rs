@@ -1,4 +1,7 @@
 //! A collector on a port of its own that is away until it is told to listen.
+//!
+//! The port is bound from the start, so nobody else has it meanwhile; who connects before it
+//! listens is refused. It lives through both lives of the daemon and keeps what came in order.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};

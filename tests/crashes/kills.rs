@@ -5,11 +5,10 @@
 //! counts by itself. What is printed is a table: call, largest n, runs, lost, doubled.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Run, run};
+use super::{Progress, Run, run};
 use crate::process::Daemon;
 use crate::skips::skip;
 
@@ -67,7 +66,7 @@ fn killed_at(call: &str, n: usize) -> Run {
         folder,
         "state",
         |command| traced(command, call, n),
-        |_| {},
+        |_, _| {},
         |_| {},
     )
 }
@@ -79,12 +78,13 @@ fn f_002_killed_at_every_call_that_changes_the_disk() {
         return skip(NAME, "strace cannot trace here");
     }
     let mut most = 0;
-    println!("call                 largest n  runs  lost  doubled at most");
+    println!("call                 largest n  runs  acknowledged  lost  doubled at most");
     for call in CALLS {
-        let (mut n, mut runs, mut doubled) = (1, 0, 0);
+        let (mut n, mut runs, mut acked, mut doubled) = (1, 0, 0, 0);
         loop {
             let run = killed_at(call, n);
             runs += 1;
+            acked += run.verdict.acked;
             doubled = doubled.max(run.verdict.doubled);
             if !run.was_killed {
                 break;
@@ -92,23 +92,21 @@ fn f_002_killed_at_every_call_that_changes_the_disk() {
             n += if n >= STRIDE_FROM { STRIDE } else { 1 };
             assert!(n < CALLS_MAX, "{call} is made without end");
         }
-        println!("{call:<20} {:>9}  {runs:>4}     0  {doubled:>7}", n - 1);
-        most = most.max(n - 1);
+        let last = n - 1;
+        println!("{call:<20} {last:>9}  {runs:>4}  {acked:>12}     0  {doubled:>15}");
+        most = most.max(last);
     }
     assert!(most >= 10, "the runs were ended at hardly any call");
 }
 
 #[test]
 fn f_001_killed_at_random_moments_under_load() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let (mut killed, mut doubled) = (0, 0);
     for _ in 0..RANDOM_KILLS {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let pause = Duration::from_micros((state >> 33) % 400_000);
-        let kill = move |daemon: &Daemon| {
-            std::thread::sleep(pause);
+        let random = &mut random;
+        let kill = move |daemon: &Daemon, progress: &Progress| {
+            progress.random_moment(random);
             daemon.try_signal(Signal::SIGKILL);
         };
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,7 @@
 //! A sender that numbers its events and knows which of them were acknowledged.
+//!
+//! Every event carries its number and a checksum over itself, so that whoever gets it can tell
+//! that it was sent, and that it is as it was.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -15,6 +15,8 @@ mod power;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -37,6 +39,33 @@ struct Run {
     was_killed: bool,
 }
 
+/// How far the first life has come, for who ends it.
+#[derive(Clone, Default)]
+struct Progress(Arc<AtomicUsize>);
+
+impl Progress {
+    fn count(&self, goes_on: bool) {
+        let step = if goes_on { 1 } else { usize::MAX / 2 };
+        self.0.fetch_add(step, Ordering::Relaxed);
+    }
+
+    /// Waits for a random request to be answered, or the last, and a random moment more.
+    fn random_moment(&self, random: &mut u64) {
+        let mut draw = |below: u64| {
+            *random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (*random >> 33) % below
+        };
+        let requests = draw((REQUESTS_BEFORE + REQUESTS_AFTER + 1) as u64) as usize;
+        let start = Instant::now();
+        while self.0.load(Ordering::Relaxed) < requests && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        std::thread::sleep(Duration::from_micros(draw(40_000)));
+    }
+}
+
 /// The configuration: `{folder}` is the daemon's, `state_dir` may be elsewhere.
 fn config(state_dir: &str, collector: u16) -> String {
     format!(
@@ -53,7 +82,7 @@ fn run(
     folder: TempDir,
     state_dir: &str,
     adjust: impl FnOnce(&mut Command),
-    trouble: impl FnOnce(&Daemon) + Send,
+    trouble: impl FnOnce(&Daemon, &Progress) + Send,
     in_between: impl FnOnce(&Path),
 ) -> Run {
     let collector = Collector::new();
@@ -98,18 +127,22 @@ fn first_life(
     daemon: &Daemon,
     collector: &Collector,
     client: &mut Client,
-    trouble: impl FnOnce(&Daemon) + Send,
+    trouble: impl FnOnce(&Daemon, &Progress) + Send,
 ) -> bool {
     let Some(address) = daemon.try_http_address() else {
         return true;
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| trouble(daemon));
+        let progress = Progress::default();
+        let seen = progress.clone();
+        scope.spawn(move || trouble(daemon, &seen));
         for request in 0..REQUESTS_BEFORE + REQUESTS_AFTER {
             if request == REQUESTS_BEFORE {
                 collector.listen();
             }
-            if client.post(address).is_err() {
+            let posted = client.post(address);
+            progress.count(posted.is_ok());
+            if posted.is_err() {
                 return true;
             }
         }

@@ -7,12 +7,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::run;
+use super::{Progress, run};
 use crate::process::Daemon;
 use crate::skips::skip;
 
@@ -88,7 +87,7 @@ fn shell(command: &[&str]) -> Result<(), String> {
 #[test]
 fn f_004_the_power_fails_under_load() {
     const NAME: &str = "f_004_the_power_fails_under_load";
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let (mut cut, mut doubled) = (0, 0);
     for round in 0..CUTS {
         let disk = match Disk::make() {
@@ -96,13 +95,9 @@ fn f_004_the_power_fails_under_load() {
             Err(why) if round == 0 => return skip(NAME, &why),
             Err(why) => panic!("{why}"),
         };
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let pause = Duration::from_micros((state >> 33) % 300_000);
-        let place = disk.place();
-        let fail = |daemon: &Daemon| {
-            std::thread::sleep(pause);
+        let (place, random) = (disk.place(), &mut random);
+        let fail = |daemon: &Daemon, progress: &Progress| {
+            progress.random_moment(random);
             Disk::cut(&place).unwrap();
             daemon.try_signal(Signal::SIGKILL);
         };

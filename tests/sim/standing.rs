@@ -1,5 +1,6 @@
 //! A collector that is there and reads nothing for an hour of virtual time: its connection is
 //! kept, nothing is sent twice, and when everything has arrived no timer is left.
+//! The hour takes a moment.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::disk::{self, Durability, Settings};
+use crate::buffer::disk::{self, Durability, Settings, What};
 use crate::buffer::disk_queue::{DiskQueue, Making, Submit};
 use crate::buffer::memory::MemoryQueue;
 use crate::buffer::storage::Storage;
@@ -123,7 +123,9 @@ impl Buffers {
             survives: survives(settings.durability),
         }
         .log();
-        for finding in &found.findings {
+        // A buffer that was never delivered from has no cursor, and has lost none.
+        let is_young = |what: &What| *what == What::CursorMissing && found.first_seq == 0;
+        for finding in found.findings.iter().filter(|it| !is_young(&it.what)) {
             BufferDamaged {
                 sink,
                 what: finding,

@@ -280,7 +280,6 @@ impl Shared {
 
     async fn open(&self, url: &Url) -> Result<Lane, Failure> {
         let wire: Rc<Wire> = Rc::default();
-        wire.hear_out();
         let options = ConnectOptions {
             timeout: self.options.connect_timeout,
             connection: Rc::new(ConnectionOptions {

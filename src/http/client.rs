@@ -10,7 +10,7 @@
 //! a POST has said it all with the status. Time, head, body and the ratio of its packing are
 //! bounded, whatever the server sends.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -111,6 +111,8 @@ struct Shared {
     options: ClientOptions,
     budget: Rc<Budget>,
     idle: RefCell<HashMap<String, Vec<Lane>>>,
+    /// Connections that are open.
+    open: Rc<Cell<u64>>,
 }
 
 /// One request, which may have to be made twice.
@@ -137,6 +139,7 @@ impl Client {
                 options,
                 budget,
                 idle: RefCell::default(),
+                open: Rc::default(),
             }),
         }
     }
@@ -180,6 +183,11 @@ impl Client {
         answer
             .named("the request")
             .timeout(options.timeout, network.reactor())
+    }
+
+    /// Connections that are open, with a request or without.
+    pub fn connections(&self) -> u64 {
+        self.shared.open.get()
     }
 
     /// Closes the connections that wait for a request.
@@ -272,7 +280,6 @@ impl Shared {
 
     async fn open(&self, url: &Url) -> Result<Lane, Failure> {
         let wire: Rc<Wire> = Rc::default();
-        wire.hear_out();
         let options = ConnectOptions {
             timeout: self.options.connect_timeout,
             connection: Rc::new(ConnectionOptions {
@@ -310,7 +317,10 @@ impl Shared {
             let _ = poll_fn(|context| driven.as_mut().poll(context)).await;
             Ok(())
         });
+        let open = Rc::clone(&self.open);
+        open.set(open.get() + 1);
         let closed = ended.add_both(move |result: Result<(), Failure>| {
+            open.set(open.get() - 1);
             match result {
                 Ok(()) => connection.close(),
                 Err(_) => connection.abort(),

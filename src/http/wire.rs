@@ -20,7 +20,7 @@ use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::deferred::Failure;
-use crate::transport::{CloseReason, Connection, Protocol, WriteError};
+use crate::transport::{CloseReason, Connection, Protocol};
 
 /// What both ends know of the connection.
 #[derive(Default)]
@@ -33,8 +33,6 @@ pub(super) struct Wire {
     reader: RefCell<Option<Waker>>,
     writer: RefCell<Option<Waker>>,
     driver: RefCell<Option<Waker>>,
-    /// Whether a peer that reads no more may still speak.
-    hears_out: Cell<bool>,
 }
 
 /// How far the connection is over.
@@ -54,12 +52,6 @@ impl Wire {
     /// Bytes received since the start.
     pub(super) fn received_bytes(&self) -> u64 {
         self.received_bytes.get()
-    }
-
-    /// A write that fails waits for the end of what the peer has sent: a server that answers
-    /// and closes while it is still written to is heard.
-    pub(super) fn hear_out(&self) {
-        self.hears_out.set(true);
     }
 
     /// Whether the connection is gone.
@@ -220,10 +212,6 @@ impl Write for Io {
         let part = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
         match connection.write(Bytes::copy_from_slice(part)) {
             Ok(_) => Poll::Ready(Ok(part.len())),
-            Err(WriteError::Closed) if self.0.hears_out.get() => {
-                keep(&self.0.writer, context.waker());
-                Poll::Pending
-            }
             Err(error) => Poll::Ready(Err(lost(&error.to_string()))),
         }
     }

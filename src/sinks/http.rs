@@ -9,10 +9,13 @@
 //! that the server does not take; these go to the dead letters (F-059). One that is too large
 //! is cut in halves, too, and those after it are made smaller.
 
-mod circuit;
 mod hold;
+mod poster;
+mod pulse;
 mod sender;
 mod verdict;
+
+use std::rc::Rc;
 
 use crate::deferred::{Deferred, Failure};
 use crate::http::{BodyLimits, ClientOptions, Headers, Url};
@@ -23,9 +26,10 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::pipeline::shared_options;
+use crate::time::Duration;
 use crate::transport::{BackoffOptions, Network};
 
-use sender::{Plan, Running};
+use sender::Running;
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -116,7 +120,7 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
         give_up: options.maybe_duration("retry.give_up"),
     };
     Ok(Box::new(HttpSink {
-        plan,
+        plan: Rc::new(plan),
         running: None,
     }))
 }
@@ -134,15 +138,28 @@ fn headers(options: &Options, encoder: &Encoder) -> Result<Headers, Mistake> {
     Ok(headers)
 }
 
+/// What the options say.
+struct Plan {
+    url: Url,
+    headers: Headers,
+    client: ClientOptions,
+    encoder: Encoder,
+    body_bytes_max: usize,
+    age: Duration,
+    is_gzip: bool,
+    backoff: BackoffOptions,
+    give_up: Option<Duration>,
+}
+
 struct HttpSink {
-    plan: Plan,
+    plan: Rc<Plan>,
     running: Option<Running>,
 }
 
 impl Sink for HttpSink {
     fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
-        self.running = Some(Running::start(network, self.plan.clone(), inlet));
+        self.running = Some(Running::start(network, Rc::clone(&self.plan), inlet));
         Ok(vec![format!("posting to {}", self.plan.url)])
     }
 
@@ -152,19 +169,22 @@ impl Sink for HttpSink {
         }
     }
 
+    fn facts(&self) -> Facts {
+        let running = self.running.as_ref();
+        Facts {
+            places: vec![self.plan.url.to_string()],
+            connections: running.map(Running::connections),
+            counts: running.map(Running::counts).unwrap_or_default(),
+            ..Facts::default()
+        }
+    }
+
     /// A request under way is given up: whatever it has come to, nobody was told.
     fn stop(&mut self) -> Deferred<()> {
         if let Some(running) = self.running.take() {
             running.stop();
         }
         Deferred::ready(())
-    }
-
-    fn facts(&self) -> Facts {
-        Facts {
-            places: vec![self.plan.url.to_string()],
-            ..Facts::default()
-        }
     }
 }
 

@@ -163,7 +163,7 @@ fn f_104_a_reset_in_the_middle_of_a_body_sends_the_whole_body_again() {
 
 #[test]
 fn a_server_that_answers_and_closes_without_reading_is_heard() {
-    // Its answer and the reset race each other; ten times neither may win over the answer.
+    // Its answer is followed by a reset, since the daemon is still writing.
     let double = Double::with_early(
         |asked| {
             let length: usize = asked.field("content-length").unwrap().parse().unwrap();

@@ -16,28 +16,36 @@ use crate::http::Response;
 use crate::telemetry::escape::is_hostile;
 use crate::time::{Duration, WallTime};
 
-/// The meaning of an answer, or of none. `why` is the same for the same fault; what the server
-/// says about it in its own words is in the `excerpt`.
+/// The meaning of an answer, or of none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The events have arrived.
     Delivered,
-    /// Trying again will help; after so long, where the server says so.
-    Again {
-        why: String,
-        excerpt: String,
-        asked: Option<Duration>,
-    },
-    /// It is not these events: who is asked, or who asks, is wrong.
-    Misdirected {
-        why: String,
-        excerpt: String,
-        advice: &'static str,
-    },
+    /// It says nothing about these events: the request is made again.
+    Failed(Failed),
     /// The request was too large.
-    TooLarge { why: String },
+    TooLarge(String),
     /// The destination will never take (some of) these events.
-    Refused { why: String, excerpt: String },
+    Refused(String),
+}
+
+/// Why a request is made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// The same for the same fault.
+    pub(super) why: String,
+    /// What the server says about it in its own words; may be empty.
+    pub(super) excerpt: String,
+    pub(super) cure: Cure,
+}
+
+/// What will help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cure {
+    /// Time: so much, where the server says.
+    Time(Option<Duration>),
+    /// Somebody who looks at this: who is asked, or who asks, is wrong.
+    Config(&'static str),
 }
 
 impl Verdict {
@@ -46,37 +54,58 @@ impl Verdict {
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => {
-                return Verdict::Again {
+                return Verdict::Failed(Failed {
                     why: failure.text(),
                     excerpt: String::new(),
-                    asked: None,
-                };
+                    cure: Cure::Time(None),
+                });
             }
         };
         let why = format!("answered {} {}", answer.status, answer.phrase());
         let (why, excerpt) = (why.trim_end().to_owned(), excerpt(&answer.body));
-        if let Some(advice) = advice(answer.status) {
-            return Verdict::Misdirected {
+        match class(answer.status) {
+            Class::Taken => Verdict::Delivered,
+            Class::TooLarge => Verdict::TooLarge(sentence(&why, &excerpt)),
+            Class::Refused => Verdict::Refused(sentence(&why, &excerpt)),
+            Class::Again => Verdict::Failed(Failed {
                 why,
                 excerpt,
-                advice,
-            };
-        }
-        match answer.status {
-            200..=299 => Verdict::Delivered,
-            413 => Verdict::TooLarge { why },
-            408 | 425 | 429 => Verdict::again(why, excerpt, &answer, wall),
-            400..=499 => Verdict::Refused { why, excerpt },
-            _ => Verdict::again(why, excerpt, &answer, wall),
+                cure: Cure::Time(answer.retry_after(wall, RETRY_AFTER_MAX)),
+            }),
+            Class::Misdirected(advice) => Verdict::Failed(Failed {
+                why,
+                excerpt,
+                cure: Cure::Config(advice),
+            }),
         }
     }
+}
 
-    fn again(why: String, excerpt: String, answer: &Response, wall: WallTime) -> Verdict {
-        Verdict::Again {
-            why,
-            excerpt,
-            asked: answer.retry_after(wall, RETRY_AFTER_MAX),
-        }
+enum Class {
+    Taken,
+    Again,
+    Misdirected(&'static str),
+    TooLarge,
+    Refused,
+}
+
+fn class(status: u16) -> Class {
+    match (status, advice(status)) {
+        (_, Some(advice)) => Class::Misdirected(advice),
+        (200..=299, _) => Class::Taken,
+        (413, _) => Class::TooLarge,
+        (408 | 425 | 429, _) => Class::Again,
+        (400..=499, _) => Class::Refused,
+        // 5xx, and what no standard knows.
+        _ => Class::Again,
+    }
+}
+
+/// What is wrong, in the server's words too where it has any.
+pub(super) fn sentence(why: &str, excerpt: &str) -> String {
+    match excerpt {
+        "" => why.to_owned(),
+        _ => format!("{why}: {excerpt}"),
     }
 }
 
@@ -106,7 +135,7 @@ fn excerpt(body: &[u8]) -> String {
 const EXCERPT_BYTES: usize = 200;
 
 /// The longest pause that a server can ask for.
-pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -116,33 +145,37 @@ mod tests {
 
     #[test]
     fn f_101_each_status_has_its_class() {
-        let check = |statuses: &[u16], expected: &str| {
+        let check = |statuses: &[u16], expected: fn(&Verdict) -> bool| {
             for status in statuses {
                 let found = Verdict::of(Ok(Response::new(*status)), WALL);
-                let found = format!("{found:?}");
-                assert!(found.starts_with(expected), "{status}: {found}");
+                assert!(expected(&found), "{status}: {found:?}");
             }
         };
-        check(&[200, 201, 202, 204, 207, 299], "Delivered");
-        check(&[408, 425, 429, 500, 502, 503, 504, 599], "Again");
-        check(&[101, 199, 600, 999], "Again");
-        check(&[301, 304, 307, 401, 402, 403, 404, 405], "Misdirected");
-        check(&[407, 410, 415, 421, 426], "Misdirected");
-        check(&[413], "TooLarge");
-        check(
-            &[400, 406, 409, 411, 414, 418, 422, 431, 451, 499],
-            "Refused",
-        );
+        let again = |it: &Verdict| matches!(it, Verdict::Failed(it) if it.cure == Cure::Time(None));
+        let misdirected =
+            |it: &Verdict| matches!(it, Verdict::Failed(it) if matches!(it.cure, Cure::Config(_)));
+        check(&[200, 201, 202, 204, 207, 299], |it| {
+            *it == Verdict::Delivered
+        });
+        check(&[408, 425, 429, 500, 502, 503, 504, 599], again);
+        check(&[101, 199, 600, 999], again);
+        check(&[301, 304, 307, 401, 402, 403, 404, 405], misdirected);
+        check(&[407, 410, 415, 421, 426], misdirected);
+        check(&[413], |it| matches!(it, Verdict::TooLarge(_)));
+        check(&[400, 406, 409, 411, 414, 418, 422, 431, 451, 499], |it| {
+            matches!(it, Verdict::Refused(_))
+        });
     }
 
     #[test]
     fn a_pause_that_the_server_asks_for_is_bounded() {
         let check = |status: u16, text: &str, expected: Option<u64>| {
             let answer = Response::new(status).with("retry-after", text);
-            let Verdict::Again { asked, .. } = Verdict::of(Ok(answer), WALL) else {
+            let Verdict::Failed(failed) = Verdict::of(Ok(answer), WALL) else {
                 panic!("{status} is tried again");
             };
-            assert_eq!(asked, expected.map(Duration::from_secs), "{status} {text}");
+            let expected = Cure::Time(expected.map(Duration::from_secs));
+            assert_eq!(failed.cure, expected, "{status} {text}");
         };
         check(429, "7", Some(7));
         check(503, "86400", Some(300));

@@ -63,8 +63,6 @@ pub struct PostRecovered<'a> {
     pub url: &'a dyn DisplayDebug,
     /// Attempts that failed.
     pub failures: u64,
-    /// Since the first of them.
-    pub after: Duration,
 }
 
 impl PostRecovered<'_> {
@@ -74,11 +72,9 @@ impl PostRecovered<'_> {
             component,
             url,
             failures,
-            after,
         } = self;
-        let after_ms = millis(*after);
-        tracing::info!(component, event = "post_recovered", url = %url, failures, after_ms,
-            "{url} answers again, after {failures} failures in {after_ms} ms");
+        tracing::info!(component, event = "post_recovered", url = %url, failures,
+            "{url} answers again, after {failures} failures");
     }
 }
 

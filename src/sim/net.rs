@@ -6,6 +6,7 @@
 //! planned with [`SimIo::plan`]. Every draw comes from the seed, so a run repeats exactly.
 
 mod datagrams;
+mod host;
 mod link;
 mod lookup;
 mod streams;
@@ -22,6 +23,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use self::datagrams::Post;
+use self::host::Host;
 use self::link::{Link, News, Side};
 pub use self::lookup::SimLookup;
 use self::table::Table;
@@ -35,9 +37,9 @@ use crate::transport::{
     BindOptions, Endpoint, Lookup, Net, PeerState, Received, SocketId, SocketKind, SocketOption,
 };
 
-/// The simulated network; clones are the same network.
+/// The simulated network as one host sees it; clones are the same network and host.
 #[derive(Clone)]
-pub struct SimNet(Rc<Inner>);
+pub struct SimNet(Rc<Inner>, Rc<Host>);
 
 struct Inner {
     /// For events, which must not keep the network alive.
@@ -100,7 +102,7 @@ impl SimNet {
     /// A network without sockets, in which things go wrong by `plan`.
     pub fn new(clock: VirtualClock, io: SimIo, plan: FaultPlan, mut random: Random) -> Self {
         let lookup = SimLookup::new(random.fork(), plan.per_mille(Fault::LookupFailed));
-        SimNet(Rc::new_cyclic(|this| Inner {
+        let inner = Rc::new_cyclic(|this| Inner {
             this: this.clone(),
             clock,
             io,
@@ -109,7 +111,8 @@ impl SimNet {
             lookup: Arc::new(lookup),
             state: RefCell::default(),
             port: Cell::new(PORT_FIRST),
-        }))
+        });
+        SimNet(inner, Rc::default())
     }
 
     /// The names that there are.
@@ -287,16 +290,18 @@ impl Inner {
 
 impl Net for SimNet {
     fn listen(&self, at: &Endpoint, options: &BindOptions) -> io::Result<SocketId> {
+        self.check_host()?;
         let at = self.0.bindable(at, true)?;
         let backlog = Backlog {
             waiting: VecDeque::new(),
             connections_max: options.backlog.clamp(1, 4096) as usize,
         };
-        Ok(self.0.insert(at, Kind::Listener(backlog)))
+        Ok(self.own(self.0.insert(at, Kind::Listener(backlog))))
     }
 
     fn accept(&self, listener: SocketId) -> io::Result<(SocketId, Endpoint)> {
         let answer = self.0.accept(listener);
+        let answer = answer.map(|(socket, from)| (self.own(socket), from));
         let index = |(socket, _): &(SocketId, Endpoint)| socket.index as usize;
         self.0.traced(Call::Accept, listener, answer, index)
     }
@@ -310,7 +315,8 @@ impl Net for SimNet {
     }
 
     fn connect(&self, to: &Endpoint) -> io::Result<SocketId> {
-        self.0.connect(to)
+        self.check_host()?;
+        self.0.connect(to).map(|socket| self.own(socket))
     }
 
     fn connect_result(&self, socket: SocketId) -> io::Result<bool> {
@@ -358,15 +364,15 @@ impl Net for SimNet {
     }
 
     fn bind(&self, at: &Endpoint, _options: &BindOptions) -> io::Result<SocketId> {
+        self.check_host()?;
         let at = self.0.bindable(at, false)?;
-        Ok(self.0.insert(at, Kind::Post(Post::new(None))))
+        Ok(self.own(self.0.insert(at, Kind::Post(Post::new(None)))))
     }
 
     fn dial(&self, to: &Endpoint) -> io::Result<SocketId> {
-        let local = self.0.unbound(to);
-        Ok(self
-            .0
-            .insert(local, Kind::Post(Post::new(Some(to.clone())))))
+        self.check_host()?;
+        let (local, post) = (self.0.unbound(to), Post::new(Some(to.clone())));
+        Ok(self.own(self.0.insert(local, Kind::Post(post))))
     }
 
     fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received> {

@@ -4,6 +4,7 @@
 //! the daemon was told that this had arrived, and must send it again all the same.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,8 +28,10 @@ pub struct Collector {
     open: RefCell<Vec<Open>>,
     /// Steps in a row that came to nothing.
     idle: Cell<u32>,
-    /// What each connection has brought, in the order of their ends.
-    pub texts: RefCell<Vec<Vec<u8>>>,
+    /// Connections that were accepted.
+    accepted: Cell<u64>,
+    /// What each that has ended has brought, in the order in which they were accepted.
+    texts: RefCell<BTreeMap<u64, Vec<u8>>>,
     /// Connections that it has reset.
     pub reset_count: Cell<u64>,
     /// Bytes that its kernel had acknowledged and nobody read.
@@ -36,6 +39,7 @@ pub struct Collector {
 }
 
 struct Open {
+    number: u64,
     socket: SocketId,
     text: Vec<u8>,
 }
@@ -66,6 +70,7 @@ impl Collector {
             listener: Cell::new(None),
             open: RefCell::default(),
             idle: Cell::new(0),
+            accepted: Cell::new(0),
             texts: RefCell::default(),
             reset_count: Cell::new(0),
             unread_bytes: Cell::new(0),
@@ -73,6 +78,11 @@ impl Collector {
         let first = Rc::clone(&collector);
         io.plan(comes_at, move || first.step());
         collector
+    }
+
+    /// What each connection that has ended has brought, in the order of their beginnings.
+    pub fn texts(&self) -> Vec<Vec<u8>> {
+        self.texts.borrow().values().cloned().collect()
     }
 
     /// From now on it only reads.
@@ -139,7 +149,14 @@ impl Collector {
             match self.net.accept(listener) {
                 Ok((socket, _)) => {
                     let text = Vec::new();
-                    self.open.borrow_mut().push(Open { socket, text });
+                    let number = self.accepted.get();
+                    self.accepted.set(number + 1);
+                    let open = Open {
+                        number,
+                        socket,
+                        text,
+                    };
+                    self.open.borrow_mut().push(open);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(_) => {}
@@ -167,7 +184,7 @@ impl Collector {
                 // The end of the stream, or a reset.
                 Ok(_) | Err(_) => {
                     self.net.close(open.socket);
-                    self.texts.borrow_mut().push(open.text);
+                    self.texts.borrow_mut().insert(open.number, open.text);
                 }
             }
         }
@@ -195,7 +212,7 @@ impl Collector {
             }
         }
         self.net.abort(open.socket);
-        self.texts.borrow_mut().push(open.text);
+        self.texts.borrow_mut().insert(open.number, open.text);
         self.reset_count.set(self.reset_count.get() + 1);
     }
 

@@ -56,6 +56,11 @@ impl Filing {
 
     /// All that was written, oldest first.
     pub fn text(&self, storage: &SimStorage) -> Result<Vec<u8>, String> {
+        Ok(self.texts(storage)?.concat())
+    }
+
+    /// The same, a text for each file.
+    pub fn texts(&self, storage: &SimStorage) -> Result<Vec<Vec<u8>>, String> {
         let current = format!("{}.log", self.name);
         let mut files = Vec::new();
         for (name, bytes) in storage.files(DIRECTORY) {
@@ -75,16 +80,18 @@ impl Filing {
         // Of a file that is there plain and compressed the compressed one counts.
         files.sort_by_key(|file| Reverse((file.0, file.1)));
         files.dedup_by_key(|file| file.0);
-        let mut text = Vec::new();
+        let mut texts = Vec::new();
         for (number, length, bytes) in files {
             let is_plain = number == 0 || length == format!(".{number}").len();
             if is_plain {
-                text.extend(bytes);
+                texts.push(bytes);
             } else {
+                let mut text = Vec::new();
                 let decoded = flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut text);
                 decoded.map_err(|error| format!("{current}.{number}.gz: {error}"))?;
+                texts.push(text);
             }
         }
-        Ok(text)
+        Ok(texts)
     }
 }

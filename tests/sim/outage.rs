@@ -4,6 +4,7 @@
 //! The daemon is a whole one; the hour takes a moment.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use marline::pipeline::component::Resources;
@@ -42,7 +43,7 @@ fn f_099_a_sink_that_is_down_for_an_hour_is_tried_calmly_and_told_once() {
     resources.lend(Network::new(&handle, net, NetworkOptions::default()));
     resources.lend(handle.clone());
     let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-    let buffers = buffers_on(&handle, &outside.storage, 1);
+    let buffers = buffers_on(&handle, Arc::new(outside.storage.clone()), 1);
     let daemon = Daemon::new(&config, parts, Memory::new(1 << 20), &scheduler, &buffers).unwrap();
     daemon
         .start(&config, &resources)

@@ -200,19 +200,30 @@ impl Plan {
 }
 
 impl Sinking {
-    fn route(&self) -> String {
-        let (name, is_required) = match self {
-            Sinking::Socket(sink) => (sink.name, sink.is_required),
-            Sinking::File(sink) => (sink.name, sink.is_required),
-        };
-        match is_required {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Sinking::Socket(sink) => sink.name,
+            Sinking::File(sink) => sink.name,
+        }
+    }
+
+    pub fn is_required(&self) -> bool {
+        match self {
+            Sinking::Socket(sink) => sink.is_required,
+            Sinking::File(sink) => sink.is_required,
+        }
+    }
+
+    pub fn route(&self) -> String {
+        let name = self.name();
+        match self.is_required() {
             true => format!("\"{name}\""),
             false => format!("{{ sink = \"{name}\", required = false }}"),
         }
     }
 
     /// Its table in the configuration.
-    fn table(&self, buffer: &str) -> String {
+    pub fn table(&self, buffer: &str) -> String {
         match self {
             Sinking::Socket(sink) => format!(
                 "[sink.{}]\ntype = \"socket\"\naddress = \"{}\"\nencode = \"raw\"\n\
@@ -225,10 +236,15 @@ impl Sinking {
 }
 
 fn sink(name: &'static str, is_pressed: bool, random: &mut Random) -> Sinking {
-    let is_first = name == "a";
     if !is_pressed && random.chance(250) {
         return Sinking::File(Filing::new(name, "raw", random));
     }
+    socket_sink(name, is_pressed, random)
+}
+
+/// A socket sink, and its collector.
+pub fn socket_sink(name: &'static str, is_pressed: bool, random: &mut Random) -> Sinking {
+    let is_first = name == "a";
     let port = if is_first { 6001 } else { 6002 };
     let ip = Endpoint::Ip(([127, 0, 0, 1], port).into());
     let path = format!("/run/{name}.sock");

@@ -3,6 +3,7 @@
 //! The hour takes a moment.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use marline::pipeline::component::Resources;
@@ -37,7 +38,7 @@ fn a_collector_that_reads_nothing_for_an_hour_keeps_its_connection() {
     resources.lend(Network::new(&handle, net, NetworkOptions::default()));
     resources.lend(handle.clone());
     let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-    let buffers = buffers_on(&handle, &outside.storage, 1);
+    let buffers = buffers_on(&handle, Arc::new(outside.storage.clone()), 1);
     let daemon = Daemon::new(&config, parts, Memory::new(1 << 20), &scheduler, &buffers).unwrap();
     daemon
         .start(&config, &resources)

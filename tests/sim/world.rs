@@ -136,30 +136,74 @@ fn make(plan: &mut Plan) -> (Reactor, Outside) {
 
 /// A reactor in a world with these faults.
 pub fn make_with(faults: FaultPlan, random: &mut Random) -> (Reactor, Outside) {
-    let (clock, io) = (VirtualClock::new(), SimIo::new());
-    let net = SimNet::new(clock.clone(), io.clone(), faults, random.fork());
-    net.names().insert(HOST, vec![IpAddr::from([127, 0, 0, 1])]);
-    let poller = SimPoller::new(clock.clone(), io.clone());
-    let storage = SimStorage::new(random.fork());
-    let random = random.fork();
-    let worker = SimWorker::new(clock.clone(), io.clone(), &poller, net.faults(), random);
-    let seams = Seams {
-        clock: Rc::new(clock.clone()),
-        poller: Box::new(poller),
-        worker: Rc::new(worker),
-    };
-    let options = Options {
-        drain_timeout: DRAIN_MAX * 2,
-        ..Options::default()
-    };
-    let reactor = Reactor::new(seams, options).unwrap();
-    let outside = Outside {
-        net,
-        storage,
-        io,
-        clock,
-    };
+    let outside = Outside::new(faults, random);
+    let (reactor, _) = outside.reactor(random);
     (reactor, outside)
+}
+
+impl Outside {
+    /// A world in which these faults happen on the network; none on the disk, so far.
+    pub fn new(faults: FaultPlan, random: &mut Random) -> Outside {
+        let (clock, io) = (VirtualClock::new(), SimIo::new());
+        let net = SimNet::new(clock.clone(), io.clone(), faults, random.fork());
+        net.names().insert(HOST, vec![IpAddr::from([127, 0, 0, 1])]);
+        let storage = SimStorage::new(random.fork());
+        Outside {
+            net,
+            storage,
+            io,
+            clock,
+        }
+    }
+
+    /// A reactor in it, one at a time.
+    pub fn reactor(&self, random: &mut Random) -> (Reactor, Rc<SimWorker>) {
+        let (clock, io) = (self.clock.clone(), self.io.clone());
+        let poller = SimPoller::new(clock.clone(), io.clone());
+        let faults = self.net.faults();
+        let worker = SimWorker::new(clock.clone(), io, &poller, faults, random.fork());
+        let worker = Rc::new(worker);
+        let seams = Seams {
+            clock: Rc::new(clock),
+            poller: Box::new(poller),
+            worker: Rc::clone(&worker) as Rc<dyn marline::reactor::Worker>,
+        };
+        let options = Options {
+            drain_timeout: DRAIN_MAX * 2,
+            ..Options::default()
+        };
+        (Reactor::new(seams, options).unwrap(), worker)
+    }
+}
+
+/// A daemon made by the service's own assembly, started.
+pub fn start_daemon(
+    config: &str,
+    handle: &Handle,
+    net: SimNet,
+    storage: Arc<dyn Storage>,
+    memory: &Memory,
+    seed: u64,
+) -> Result<Rc<Daemon>, String> {
+    let (config, parts) = load(config)?;
+    let options = NetworkOptions {
+        meter: Some(Arc::new(Metered(memory.clone()))),
+        seed,
+        ..NetworkOptions::default()
+    };
+    let mut resources = Resources::default();
+    resources.lend(Network::new(handle, Rc::new(net), options));
+    resources.lend(handle.clone());
+    resources.lend::<Arc<dyn Storage>>(Arc::clone(&storage));
+    let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
+    let buffers = buffers_on(handle, storage, seed);
+    let daemon = Daemon::new(&config, parts, memory.clone(), &scheduler, &buffers);
+    let daemon = daemon.map_err(|error| format!("{}: {}", error.component, error.failure))?;
+    let daemon = Rc::new(daemon);
+    let started = daemon.start(&config, &resources);
+    started.map_err(|error| format!("{}: {}", error.component, error.failure))?;
+    plan_stop(handle, &daemon);
+    Ok(daemon)
 }
 
 pub fn load(text: &str) -> Result<(Config, Parts), String> {
@@ -177,25 +221,9 @@ impl World {
             clock,
         } = outside;
         let handle = reactor.handle();
-        let (config, parts) = load(&plan.config())?;
         let memory = Memory::new(plan.memory_bytes);
-        let options = NetworkOptions {
-            meter: Some(Arc::new(Metered(memory.clone()))),
-            seed: plan.seed,
-            ..NetworkOptions::default()
-        };
-        let mut resources = Resources::default();
-        resources.lend(Network::new(&handle, Rc::new(net.clone()), options));
-        resources.lend(handle.clone());
-        resources.lend::<Arc<dyn Storage>>(Arc::new(storage.clone()));
-        let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-        let buffers = buffers_on(&handle, &storage, plan.seed);
-        let daemon = Daemon::new(&config, parts, memory.clone(), &scheduler, &buffers);
-        let daemon = daemon.map_err(|error| format!("{}: {}", error.component, error.failure))?;
-        let daemon = Rc::new(daemon);
-        let started = daemon.start(&config, &resources);
-        started.map_err(|error| format!("{}: {}", error.component, error.failure))?;
-        plan_stop(&handle, &daemon);
+        let (config, disk) = (plan.config(), Arc::new(storage.clone()));
+        let daemon = start_daemon(&config, &handle, net.clone(), disk, &memory, plan.seed)?;
         // A disk that fails at once keeps the daemon from starting, as it should.
         storage.plan_faults(plan.faults.clone());
         let mut world = World {
@@ -386,9 +414,9 @@ impl World {
 const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Disk buffers on the simulated disk; a new one is named by the seed.
-pub fn buffers_on(handle: &Handle, storage: &SimStorage, seed: u64) -> Buffers {
+pub fn buffers_on(handle: &Handle, storage: Arc<dyn Storage>, seed: u64) -> Buffers {
     Buffers {
-        storage: Arc::new(storage.clone()),
+        storage,
         state_dir: "/state".into(),
         submit: buffers::submit(handle),
         new_uuid: Box::new(move || u128::from(seed).to_le_bytes()),

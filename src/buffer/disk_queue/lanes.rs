@@ -144,8 +144,14 @@ impl Inner {
             }
             Some(Done::Synced(writer, result)) => {
                 self.lanes.borrow_mut().writer = Some(writer);
-                if let Err(error) = result {
-                    self.not_written(&error);
+                match result {
+                    Ok(()) => self.healed(),
+                    Err(error) => {
+                        // A buffer that refuses everything gets no commit that would show that
+                        // the device is well again: the sync has to.
+                        self.lanes.borrow_mut().wants_sync = true;
+                        self.not_written(&error);
+                    }
                 }
             }
             Some(Done::Read(reader, result)) => {
@@ -237,24 +243,28 @@ impl Inner {
 
     fn committed(&self, committed: &Committed) {
         self.used_bytes.set(committed.used_bytes);
-        let had_failed = {
+        {
             let mut lanes = self.lanes.borrow_mut();
             if committed.begun.is_some() {
                 (lanes.segment_fill, lanes.is_next_made) = (0, false);
             }
             lanes.is_full = false;
-            std::mem::take(&mut lanes.failures) > 0
-        };
-        if had_failed {
-            *self.failure.borrow_mut() = None;
-            BufferRecovered { sink: &self.name }.log();
         }
+        self.healed();
         let claims = self.state.borrow_mut().committed(committed);
         release(claims.into_iter(), None);
         self.arm_sync();
         if let Some(port) = self.port() {
             port.ready();
             port.settled();
+        }
+    }
+
+    /// The device has done what it was asked.
+    fn healed(&self) {
+        if std::mem::take(&mut self.lanes.borrow_mut().failures) > 0 {
+            *self.failure.borrow_mut() = None;
+            BufferRecovered { sink: &self.name }.log();
         }
     }
 

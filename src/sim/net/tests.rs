@@ -334,3 +334,41 @@ fn a_name_is_looked_up_and_now_and_then_is_not_there() {
     );
     assert_eq!(world.net.fault_counts().of(Fault::LookupFailed), 1);
 }
+
+/// A host that has written, and its peer; how it ends is up to the test.
+fn host_and_peer(world: &World) -> (SimNet, SocketId, SocketId) {
+    let listener = world.listen();
+    let host = world.net.host();
+    let dialled = host.connect(&at("127.0.0.1:7")).unwrap();
+    world.second();
+    let (accepted, _) = world.net.accept(listener).unwrap();
+    world.net.close(listener);
+    host.writev(dialled, &[IoSlice::new(b"last words")])
+        .unwrap();
+    (host, dialled, accepted)
+}
+
+#[test]
+fn what_a_killed_host_has_written_arrives_and_then_the_end() {
+    let world = world(FaultPlan::quiet());
+    let (host, dialled, accepted) = host_and_peer(&world);
+    host.kill_host();
+    world.second();
+    assert_eq!(world.read(accepted).unwrap(), b"last words");
+    assert_eq!(world.read(accepted).unwrap(), b"");
+    assert!(host.read(dialled, &mut [0]).is_err());
+    let refused = host.connect(&at("127.0.0.1:7")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NetworkDown);
+    world.net.close(accepted);
+    assert_eq!(world.net.open_sockets(), 0);
+}
+
+#[test]
+fn what_a_host_without_power_has_not_got_across_never_arrives() {
+    let world = world(FaultPlan::quiet());
+    let (host, _, accepted) = host_and_peer(&world);
+    host.crash_host();
+    world.second();
+    let reset = world.read(accepted).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+}

@@ -295,6 +295,22 @@ fn a_rename_to_another_directory_is_never_seen_half() {
 }
 
 #[test]
+fn a_name_is_not_taken_before_it_was_left() {
+    let seen = crashes(|root| {
+        settled(root, "x", b"one");
+        settled(root, "x.1", b"two");
+        root.rename("x.1", "x.2").unwrap();
+        root.rename("x", "x.1").unwrap();
+    });
+    let wanted = [
+        files([("x", b"one"), ("x.1", b"two")]),
+        files([("x", b"one"), ("x.2", b"two")]),
+        files([("x.1", b"one"), ("x.2", b"two")]),
+    ];
+    exactly(&seen, wanted);
+}
+
+#[test]
 fn after_a_crash_nothing_is_pending_and_what_there_is_stays() {
     for seed in 0..100 {
         let (storage, root) = world(seed);

@@ -2,8 +2,10 @@
 //!
 //! What is made, renamed and removed is durable once its directory was synced, and not before,
 //! even where the file itself was synced. In a crash each change that is not durable is kept or
-//! undone by itself. A rename is one change: it is never seen half, and syncing either of its
-//! directories makes it durable, along with what had become of the file before.
+//! undone by itself, but that none is kept for a name whose change before was undone: all
+//! journals keep that order, and without it no rotation could ever be safe. A rename is one
+//! change: it is never seen half, and syncing either of its directories makes it durable, along
+//! with what had become of the file before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -155,14 +157,17 @@ impl Names {
 
     /// The power is cut.
     pub(super) fn crash(&mut self, keeps: Keeps, random: &mut Random, counts: &mut FaultCounts) {
+        let mut undone: BTreeSet<String> = BTreeSet::new();
         for change in std::mem::take(&mut self.pending) {
             let is_kept = match keeps {
                 Keeps::Nothing => false,
                 Keeps::Everything => true,
-                Keeps::Some => random.chance(500),
+                Keeps::Some => random.chance(600),
             };
-            if is_kept {
-                self.durable.apply(&change);
+            let is_kept = is_kept && !change.paths().any(|path| undone.contains(path));
+            match is_kept {
+                true => self.durable.apply(&change),
+                false => undone.extend(change.paths().map(str::to_owned)),
             }
             counts.note(Fault::NameUndone, u64::from(!is_kept));
         }
@@ -192,9 +197,6 @@ impl Tree {
             Change::Renamed { from, to, inode } => {
                 if self.files.get(from) == Some(inode) {
                     self.files.remove(from);
-                } else {
-                    // It still has the name before that, as the rename to `from` was undone.
-                    self.files.retain(|_, named| named != inode);
                 }
                 self.files.insert(to.clone(), *inode);
             }

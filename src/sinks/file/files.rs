@@ -184,12 +184,13 @@ impl Files {
         Ok(())
     }
 
-    /// Whether the last byte is not a newline. What cannot be read is taken to be whole.
+    /// Whether the last byte is not a newline. What cannot be read is taken to be torn: an empty
+    /// line does less harm than a line behind a piece of another.
     fn ends_torn(&self, name: &str, file: &OpenFile) -> bool {
         let mut last = [b'\n'];
         let read = self.root.open(name, Open::Read);
         let read = read.and_then(|readable| readable.read_at(&mut last, file.bytes - 1));
-        matches!(read, Ok(1)) && last != [b'\n']
+        !matches!(read, Ok(1)) || last != [b'\n']
     }
 
     fn is_due(&self, file: &OpenFile, progress: &Progress<'_>) -> bool {
@@ -231,24 +232,28 @@ impl Files {
     ) -> io::Result<()> {
         let (start, start_bytes) = (progress.lines.position(), file.bytes);
         let appended = append_all(&*file.file, &mut progress.lines, bytes);
-        file.bytes += (progress.lines.position() - start) as u64;
+        let appended_bytes = (progress.lines.position() - start) as u64;
+        file.bytes += appended_bytes;
         progress.inode = Some((file.inode, file.bytes));
-        appended?;
-        let micros = self.settings.rotation.period_micros.unwrap_or(i64::MAX);
-        file.period = Some(period(progress.now, micros));
-        if !self.settings.syncs {
-            return Ok(());
+        if appended_bytes > 0 {
+            let micros = self.settings.rotation.period_micros.unwrap_or(i64::MAX);
+            file.period = Some(period(progress.now, micros));
         }
-        file.file.sync().inspect_err(|_| {
-            // After a failed fdatasync nobody knows what the disk has, and asking again would
-            // be told a lie: the bytes are taken back and written anew.
-            let unchanged = |now: &io::Result<_>| matches!(now, Ok(bytes) if *bytes == file.bytes);
-            if unchanged(&file.file.metadata().map(|metadata| metadata.bytes)) {
-                drop(file.file.truncate(start_bytes));
-            }
-            progress.lines.rewind(start);
-            progress.inode = Some((file.inode, start_bytes));
-        })
+        // Also where the append has failed half way: the lines before are about to be answered for.
+        if self.settings.syncs && appended_bytes > 0 {
+            file.file.sync().inspect_err(|_| {
+                // After a failed fdatasync nobody knows what the disk has, and asking again would
+                // be told a lie: the bytes are taken back and written anew.
+                let unchanged =
+                    |now: &io::Result<_>| matches!(now, Ok(bytes) if *bytes == file.bytes);
+                if unchanged(&file.file.metadata().map(|metadata| metadata.bytes)) {
+                    drop(file.file.truncate(start_bytes));
+                }
+                progress.lines.rewind(start);
+                progress.inode = Some((file.inode, start_bytes));
+            })?;
+        }
+        appended
     }
 
     /// The file, open, out of the list; one that was deleted meanwhile is made anew.

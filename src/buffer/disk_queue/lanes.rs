@@ -298,6 +298,7 @@ impl Inner {
             if self.when_full == WhenFull::DropOldest {
                 self.evict();
             }
+            self.let_go_of_delivered();
             return self.pause(FULL_PAUSE);
         }
         let failures = {
@@ -329,6 +330,22 @@ impl Inner {
                 port.ledger().delivered.add(part.len());
             }
             drop(part.spilled());
+        }
+    }
+
+    /// Where everything on disk is delivered, and only kept by the sink for another time, room
+    /// for what comes goes before: the sink keeps it in memory all the same. Without this a small
+    /// buffer waits for ever, since what is kept goes only when more comes.
+    fn let_go_of_delivered(&self) {
+        let Some(port) = self.port() else { return };
+        let mut state = self.state.borrow_mut();
+        let books = port.ledger();
+        let is_delivered =
+            books.in_flight.get() == 0 && books.buffered.get() == state.unwritten_events();
+        if is_delivered {
+            let durable_seq = state.durable_seq;
+            state.acked.add(0, durable_seq);
+            self.lanes.borrow_mut().is_keep_due = true;
         }
     }
 

@@ -167,7 +167,7 @@ impl Plan {
 }
 
 /// Sixteen segments, and little enough that making one takes no time here.
-const DISK_SIZE: &str = "16MiB";
+const DISK_SIZE: &str = "8MiB";
 
 /// How much is posted in the small plan.
 #[cfg(test)]

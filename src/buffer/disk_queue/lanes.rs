@@ -15,7 +15,7 @@ use crate::event::codec;
 use crate::pipeline::part::{Making as PartMaking, Part, Picked, Record};
 use crate::pipeline::queue::WhenFull;
 use crate::telemetry::events::{BufferDamaged, BufferFailed, BufferFull, BufferRecovered};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 use super::state::State;
 use super::{Closing, Inner, release};
@@ -51,6 +51,8 @@ pub(super) struct Lanes {
     jobs: u32,
     /// The last commit found no room.
     pub(super) is_full: bool,
+    /// When that was said last.
+    full_told: Option<Instant>,
     /// Commits that failed in a row.
     failures: u32,
     /// No commit is tried before a timer has fired.
@@ -85,6 +87,7 @@ impl Lanes {
             keeper: Some(Box::new(keeper)),
             jobs: 0,
             is_full: false,
+            full_told: None,
             failures: 0,
             is_paused: false,
             wants_sync: false,
@@ -287,8 +290,8 @@ impl Inner {
             return self.drop_on_full();
         }
         if let CommitError::Full { .. } = error {
-            let is_news = !std::mem::replace(&mut self.lanes.borrow_mut().is_full, true);
-            if is_news {
+            self.lanes.borrow_mut().is_full = true;
+            if self.is_full_news() {
                 BufferFull {
                     sink: &self.name,
                     why: error,
@@ -331,6 +334,17 @@ impl Inner {
             }
             drop(part.spilled());
         }
+    }
+
+    /// A buffer that drops what is oldest is full all the time, one that blocks now and then.
+    fn is_full_news(&self) -> bool {
+        let now = self.scheduler.now();
+        let told = &mut self.lanes.borrow_mut().full_told;
+        let is_news = told.is_none_or(|told| now.since(told) >= FULL_TOLD_EVERY);
+        if is_news {
+            *told = Some(now);
+        }
+        is_news
     }
 
     /// Where everything on disk is delivered, and only kept by the sink for another time, room
@@ -653,6 +667,8 @@ const KEEP_BYTES: usize = 8 << 20;
 const READ_BYTES: usize = 1 << 20;
 /// A read that failed is tried again after this.
 const READ_PAUSE: Duration = Duration::from_secs(1);
+/// Between two records of a buffer that is full.
+const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Where there is no room, and nothing here makes any, it is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// A device that fails gets one more attempt at once, and then one after each such pause.

@@ -3,7 +3,7 @@
 //! The log of [`super::disk`] does the writing, in jobs on storage threads: one that writes, one
 //! that reads, one that notes what is delivered, each at most once at a time. `state.rs` knows
 //! which events are where; this file moves parts between the port, that state and the jobs
-//! (`lanes.rs`).
+//! (`lanes.rs`, with `write.rs`, `read.rs` and `keep.rs`).
 //!
 //! A part keeps its memory until it is durable, so a failed write loses nothing: it is written
 //! again. Group commit needs no timer: while one commit is synced, the next one gathers. A full
@@ -13,8 +13,11 @@
 //! Claims and parts are settled, and the port is called, with no borrow held.
 
 mod acked;
+mod keep;
 mod lanes;
+mod read;
 mod state;
+mod write;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

@@ -196,7 +196,7 @@ impl Inner {
             let Some(writer) = lanes.writer.take() else {
                 return;
             };
-            let work = lanes.next_work(&mut self.state.borrow_mut(), &self.settings);
+            let work = lanes.next_work(&mut self.state.borrow_mut(), &self.settings.get());
             match work {
                 Some(work) => (writer, work),
                 None => {
@@ -270,7 +270,7 @@ impl Inner {
 
     /// In `interval` mode, what was written is synced so much later.
     fn arm_sync(&self) {
-        let Durability::Interval(interval) = self.settings.durability else {
+        let Durability::Interval(interval) = self.settings.get().durability else {
             return;
         };
         if !std::mem::replace(&mut self.lanes.borrow_mut().is_sync_armed, true) {
@@ -295,7 +295,7 @@ impl Inner {
                 }
                 .log();
             }
-            if self.when_full == WhenFull::DropOldest {
+            if self.when_full.get() == WhenFull::DropOldest {
                 self.evict();
             }
             return self.pause(FULL_PAUSE);
@@ -347,7 +347,7 @@ impl Inner {
     }
 
     /// Whoever waits for room need wait no longer for the pause to end.
-    fn has_room(&self) {
+    pub(super) fn has_room(&self) {
         self.lanes.borrow_mut().is_paused = self.failure.borrow().is_some();
     }
 

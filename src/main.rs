@@ -7,5 +7,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var_os(name);
-    ExitCode::from(marline::service::cli::main(std::env::args_os(), &env))
+    ExitCode::from(marline::service::cli::main(std::env::args_os(), env))
 }

@@ -29,6 +29,7 @@ mod reactor_sources;
 mod reactor_support;
 mod reactor_threads;
 mod reactor_timers;
+mod reload;
 mod sim;
 mod sink_file;
 mod skips;

@@ -88,7 +88,7 @@ fn the_service_keeps_its_promises() {
     has("TasksMax=512");
     has("UMask=0027");
     has("After=network.target nss-lookup.target");
-    has("ExecReload=kill -HUP $MAINPID");
+    has("ExecReload=/usr/bin/marline reload --config /etc/marline/marline.toml");
     assert!(
         !service.contains("IPAddress"),
         "an address list in a unit eats traffic silently"

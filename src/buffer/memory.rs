@@ -13,7 +13,7 @@ use crate::pipeline::queue::{EVICTED, Queue, Released};
 
 /// A queue that the end of the process empties.
 pub struct MemoryQueue {
-    capacity_bytes: usize,
+    capacity_bytes: Cell<usize>,
     held_bytes: Cell<usize>,
     parts: RefCell<VecDeque<Part>>,
 }
@@ -22,7 +22,7 @@ impl MemoryQueue {
     /// A queue that holds `capacity_bytes`, the parts that the sink has included.
     pub fn new(capacity_bytes: usize) -> MemoryQueue {
         MemoryQueue {
-            capacity_bytes,
+            capacity_bytes: Cell::new(capacity_bytes),
             held_bytes: Cell::new(0),
             parts: RefCell::default(),
         }
@@ -32,7 +32,7 @@ impl MemoryQueue {
 impl Queue for MemoryQueue {
     fn fits(&self, bytes: usize) -> bool {
         let held = self.held_bytes.get();
-        held == 0 || held.saturating_add(bytes) <= self.capacity_bytes
+        held == 0 || held.saturating_add(bytes) <= self.capacity_bytes.get()
     }
 
     fn push(&self, part: Part) {
@@ -49,6 +49,10 @@ impl Queue for MemoryQueue {
     }
 
     fn release(&self, released: Released) {
+        // What came from a disk buffer in the place of this one never counted here.
+        if released.record.is_some() {
+            return;
+        }
         let held = self.held_bytes.get();
         debug_assert!(held >= released.bytes, "more was released than was held");
         self.held_bytes.set(held.saturating_sub(released.bytes));
@@ -63,15 +67,27 @@ impl Queue for MemoryQueue {
         true
     }
 
+    fn resize(&self, memory_bytes: usize, _: Option<u64>) {
+        self.capacity_bytes.set(memory_bytes);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.held_bytes.get() == 0 && self.parts.borrow().is_empty()
+    }
+
     fn held_bytes(&self) -> u64 {
         self.held_bytes.get() as u64
     }
 
     fn capacity_bytes(&self) -> u64 {
-        self.capacity_bytes as u64
+        self.capacity_bytes.get() as u64
     }
 
     fn volatile_events(&self, port: &Port) -> u64 {
+        if port.empties_former() {
+            // What the books have beside these is on the disk.
+            return self.parts.borrow().iter().map(Part::len).sum();
+        }
         port.ledger().buffered.get() + port.ledger().in_flight.get()
     }
 

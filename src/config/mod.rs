@@ -6,8 +6,10 @@
 //!
 //! In reading order: [`files`] and [`tree`] (text to nodes with places), `document` (all
 //! files put together), `resolve` (nodes to typed options), `wiring` (names to a graph),
-//! [`findings`] (how mistakes are shown), [`explain`] (descriptors shown to the user).
+//! [`findings`] (how mistakes are shown), [`explain`] (descriptors shown to the user),
+//! [`difference`] (what changes from one configuration to another).
 
+pub mod difference;
 pub mod explain;
 pub mod files;
 pub mod findings;
@@ -175,6 +177,43 @@ pub struct Parts {
     pub sinks: Vec<AnySink>,
 }
 
+impl Component {
+    /// The component, if it is a source.
+    ///
+    /// # Errors
+    /// It refuses options that it took when the configuration was loaded.
+    pub fn build_source(&self) -> Option<Result<AnySource, Mistake>> {
+        match self.descriptor.build {
+            Build::Source(build) => Some(build(&self.options)),
+            _ => None,
+        }
+    }
+
+    /// The component, if it is a sink.
+    ///
+    /// # Errors
+    /// As [`Component::build_source`].
+    pub fn build_sink(&self) -> Option<Result<AnySink, Mistake>> {
+        match self.descriptor.build {
+            Build::Sink(build) => Some(build(&self.options)),
+            _ => None,
+        }
+    }
+}
+
+impl StepConfig {
+    /// The step.
+    ///
+    /// # Errors
+    /// As [`Component::build_source`].
+    pub fn build(&self) -> Option<Result<AnyStep, Mistake>> {
+        match self.descriptor.build {
+            Build::Step(build) => Some(build(&self.options)),
+            _ => None,
+        }
+    }
+}
+
 /// What came of loading.
 pub struct Loaded {
     /// The configuration and a first set of its components; none when there is a mistake.
@@ -304,50 +343,29 @@ fn build_parts(config: &Config, wrong: OnMistake<'_>) -> Parts {
         steps: Vec::new(),
         sinks: Vec::new(),
     };
-    for Component {
-        descriptor,
-        options,
-        place,
-        ..
-    } in &config.sources
-    {
-        if let Build::Source(build) = descriptor.build {
-            match build(options) {
-                Ok(source) => parts.sources.push(source),
-                Err(mistake) => wrong(options, *place, mistake),
-            }
+    for of in &config.sources {
+        match of.build_source() {
+            Some(Ok(source)) => parts.sources.push(source),
+            Some(Err(mistake)) => wrong(&of.options, of.place, mistake),
+            None => {}
         }
     }
     for pipeline in &config.pipelines {
         let mut steps = Vec::new();
-        for StepConfig {
-            descriptor,
-            options,
-            place,
-            ..
-        } in &pipeline.steps
-        {
-            if let Build::Step(build) = descriptor.build {
-                match build(options) {
-                    Ok(step) => steps.push(step),
-                    Err(mistake) => wrong(options, *place, mistake),
-                }
+        for of in &pipeline.steps {
+            match of.build() {
+                Some(Ok(step)) => steps.push(step),
+                Some(Err(mistake)) => wrong(&of.options, of.place, mistake),
+                None => {}
             }
         }
         parts.steps.push(steps);
     }
-    for Component {
-        descriptor,
-        options,
-        place,
-        ..
-    } in &config.sinks
-    {
-        if let Build::Sink(build) = descriptor.build {
-            match build(options) {
-                Ok(sink) => parts.sinks.push(sink),
-                Err(mistake) => wrong(options, *place, mistake),
-            }
+    for of in &config.sinks {
+        match of.build_sink() {
+            Some(Ok(sink)) => parts.sinks.push(sink),
+            Some(Err(mistake)) => wrong(&of.options, of.place, mistake),
+            None => {}
         }
     }
     parts

@@ -8,7 +8,7 @@
 //! A source is held up by a sink that its events must reach (by the wiring, through however
 //! many pipelines), or by `daemon.memory`, which any sink may have used up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::telemetry::events::{SourceBlocked, SourceResumed};
@@ -16,7 +16,7 @@ use crate::time::{Duration, Instant, Scheduler};
 
 use super::graph::Stopper;
 use super::memory::Memory;
-use super::port::Port;
+use super::port::{Port, Ports};
 use super::queue::WhenFull;
 
 /// How long a source must stand still before the first report.
@@ -45,18 +45,17 @@ pub(super) struct BlockedWatch {
     is_armed: Cell<bool>,
     scheduler: Rc<dyn Scheduler>,
     /// The sinks that its events must reach.
-    stoppers: Vec<Stopper>,
+    stoppers: RefCell<Vec<Stopper>>,
     /// The ways into all sinks: who uses the memory up need not be one of its own.
-    ports: Rc<[Rc<Port>]>,
+    ports: Ports,
     memory: Memory,
 }
 
 impl BlockedWatch {
-    /// For the source `name`, which `stoppers` may hold up, or `ports` with `memory`.
+    /// For the source `name`, which `ports` may hold up with `memory`.
     pub(super) fn new(
         name: &str,
-        stoppers: Vec<Stopper>,
-        ports: Rc<[Rc<Port>]>,
+        ports: Ports,
         memory: Memory,
         scheduler: Rc<dyn Scheduler>,
     ) -> Rc<Self> {
@@ -66,7 +65,7 @@ impl BlockedWatch {
             is_reported: Cell::new(false),
             is_armed: Cell::new(false),
             scheduler,
-            stoppers,
+            stoppers: RefCell::default(),
             ports,
             memory,
         })
@@ -74,9 +73,15 @@ impl BlockedWatch {
 
     /// The sinks that can hold the source up: of those that its events must reach, not the ones
     /// that drop when they are full.
-    pub(super) fn stoppers(&self) -> impl Iterator<Item = &Stopper> {
+    pub(super) fn stoppers(&self) -> Vec<Stopper> {
         let blocks = |stopper: &&Stopper| stopper.port.when_full() == WhenFull::Block;
-        self.stoppers.iter().filter(blocks)
+        let stoppers = self.stoppers.borrow();
+        stoppers.iter().filter(blocks).cloned().collect()
+    }
+
+    /// These are the sinks that its events must reach from now on.
+    pub(super) fn set_stoppers(&self, stoppers: Vec<Stopper>) {
+        *self.stoppers.borrow_mut() = stoppers;
     }
 
     /// The source has stopped reading, wholly or in part.
@@ -106,13 +111,13 @@ impl BlockedWatch {
     pub(super) fn now(&self) -> Option<Blocked> {
         let lasts = self.scheduler.now().since(self.since.get()?);
         let culprit = self.culprit();
-        let why = match culprit {
+        let why = match &culprit {
             Some(port) => self.why(port),
             None => "it waits for nothing that is known".to_owned(),
         };
         Some(Blocked {
             lasts,
-            sink: culprit.map(|port| port.name().into()),
+            sink: culprit.as_ref().map(|port| port.name().into()),
             why,
             held_bytes: culprit.map_or(0, |port| port.held_bytes()),
         })
@@ -145,7 +150,7 @@ impl BlockedWatch {
         let record = SourceBlocked {
             component: &self.component,
             sink: port.name(),
-            why: &self.why(port),
+            why: &self.why(&port),
             held_bytes: port.held_bytes(),
             held_events: port.ledger().open(),
             blocked,
@@ -167,15 +172,22 @@ impl BlockedWatch {
 
     /// Of the sinks that hold the source up the one in trouble that holds most, else the one
     /// that holds most; with the memory used up by others, of all sinks.
-    fn culprit(&self) -> Option<&Rc<Port>> {
-        let weight = |port: &&Rc<Port>| (port.trouble().is_some(), port.held_bytes());
-        let own = self.stoppers.iter().map(|stopper| &stopper.port);
+    fn culprit(&self) -> Option<Rc<Port>> {
+        let weight = |port: &Rc<Port>| (port.trouble().is_some(), port.held_bytes());
+        let stoppers = self.stoppers.borrow();
+        let own = stoppers.iter().map(|stopper| Rc::clone(&stopper.port));
         let own = own.filter(|port| port.held_bytes() > 0).max_by_key(weight);
-        let all = || self.ports.iter().max_by_key(weight);
+        let all = || {
+            self.ports
+                .all()
+                .iter()
+                .max_by_key(|port| weight(port))
+                .cloned()
+        };
         match own {
             Some(port) if !self.memory.is_full() || weight(&port).0 => Some(port),
             _ if self.memory.is_full() => all(),
-            own => own.or_else(|| self.stoppers.first().map(|stopper| &stopper.port)),
+            own => own.or_else(|| stoppers.first().map(|stopper| Rc::clone(&stopper.port))),
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Pipeline {
     routes: Vec<Route>,
     readers: RefCell<Vec<Rc<Pipeline>>>,
     via: Rc<Via>,
-    ledger: PipelineLedger,
+    ledger: Rc<PipelineLedger>,
 }
 
 impl Pipeline {
@@ -65,8 +65,41 @@ impl Pipeline {
             routes,
             readers: RefCell::default(),
             via: Via::new(name, errors_to),
-            ledger: PipelineLedger::default(),
+            ledger: Rc::default(),
         })
+    }
+
+    /// What the pipeline becomes by a change of the configuration: the books go on. The steps
+    /// that stay come from [`Pipeline::take_steps`].
+    pub fn succeeded_by(
+        &self,
+        steps: Vec<LabelledStep>,
+        routes: Vec<Route>,
+        errors_to: Option<Rc<Port>>,
+    ) -> Rc<Self> {
+        Rc::new(Pipeline {
+            name: Rc::clone(&self.name),
+            steps: RefCell::new(steps),
+            routes,
+            readers: RefCell::default(),
+            via: Via::new(&self.name, errors_to),
+            ledger: Rc::clone(&self.ledger),
+        })
+    }
+
+    /// Takes the steps, with all they remember. Nothing may be delivered here any more.
+    pub fn take_steps(&self) -> Vec<LabelledStep> {
+        self.steps.take()
+    }
+
+    /// These pipelines read what leaves here from now on.
+    pub fn set_readers(&self, readers: Vec<Rc<Pipeline>>) {
+        *self.readers.borrow_mut() = readers;
+    }
+
+    /// The pipelines that read what leaves here.
+    pub fn readers(&self) -> Vec<Rc<Pipeline>> {
+        self.readers.borrow().clone()
     }
 
     /// What leaves this pipeline goes into `reader` too. The configuration has no cycles.

@@ -13,13 +13,14 @@ use std::rc::{Rc, Weak};
 
 use crate::deferred::{Deferred, Failure, Promise};
 use crate::event::Batch;
-use crate::time::{Cancel, Duration, Scheduler};
+use crate::time::{Duration, Scheduler};
 
+use super::admission::{Waiting, admit, make_room, required, want_room};
 use super::blocked::{Blocked, BlockedWatch};
-use super::graph::{Pipeline, Plan, Share, Stopper};
+use super::graph::{Pipeline, Plan, Stopper};
 use super::memory::Memory;
-use super::part::{Delivered, Making, Part, Picked, Refused, Stage, Ticket};
-use super::port::Port;
+use super::part::{Delivered, Refused, Stage, Ticket};
+use super::port::{Port, Ports};
 use super::queue::{BUFFER_FULL, WhenFull};
 
 /// Bytes one source may have outstanding before all of its connections stop reading.
@@ -30,27 +31,25 @@ pub const CONNECTION_WINDOW_BYTES: usize = 1 << 20;
 /// the last holder of some bytes is, which nobody announces.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
 
-/// Events that wait are copied out when they are less than one part in so many of the chunks
-/// that they keep in memory.
-const SPARSE_WAITING: usize = 2;
-/// The same for events that go on at once: at most an eighth of a chunk is copied then.
-const SPARSE: usize = 8;
-
 /// Admits batches, and wakes what waits for room.
 pub struct Engine {
     memory: Memory,
     scheduler: Rc<dyn Scheduler>,
     sources: RefCell<Vec<Rc<SourceState>>>,
-    ports: Rc<[Rc<Port>]>,
+    ports: Ports,
     drained: RefCell<Option<Promise<()>>>,
+    /// Ports that are to be given up once they are empty.
+    leaving: RefCell<Vec<(Rc<Port>, Promise<()>)>>,
     pass_queued: Cell<bool>,
     timer_set: Cell<bool>,
 }
 
 struct SourceState {
     name: Rc<str>,
-    stage: Stage,
-    pipelines: Vec<Rc<Pipeline>>,
+    stage: Cell<Stage>,
+    pipelines: RefCell<Rc<[Rc<Pipeline>]>>,
+    /// Its source has been stopped; what is outstanding is still to be settled.
+    is_leaving: Cell<bool>,
     outstanding_bytes: Cell<usize>,
     received_events: Cell<u64>,
     waiting: RefCell<VecDeque<Waiting>>,
@@ -58,15 +57,6 @@ struct SourceState {
     watch: Rc<BlockedWatch>,
     /// Its senders are told when a batch has found no room for so long, and send it again.
     patience: Cell<Option<Duration>>,
-}
-
-/// A batch that found no room.
-struct Waiting {
-    plan: Plan,
-    ticket: Rc<Ticket>,
-    stage: Stage,
-    /// When it is refused, if there is no room before.
-    limit: Option<Box<dyn Cancel>>,
 }
 
 struct IntakeState {
@@ -83,20 +73,27 @@ impl Engine {
             memory,
             scheduler,
             sources: RefCell::default(),
-            ports: ports.into(),
+            ports: Ports::new(Vec::new()),
             drained: RefCell::default(),
+            leaving: RefCell::default(),
             pass_queued: Cell::new(false),
             timer_set: Cell::new(false),
         });
-        for port in engine.ports.iter() {
-            let weak = Rc::downgrade(&engine);
+        engine.set_ports(ports);
+        engine
+    }
+
+    /// These are the ways into all sinks from now on.
+    pub fn set_ports(self: &Rc<Self>, ports: Vec<Rc<Port>>) {
+        for port in &ports {
+            let weak = Rc::downgrade(self);
             port.when_room(move || {
                 if let Some(engine) = weak.upgrade() {
                     engine.admit_waiting();
                 }
             });
         }
-        engine
+        self.ports.set(ports);
     }
 
     /// A source that feeds `pipelines` and whose deliveries fire at `stage`.
@@ -106,23 +103,17 @@ impl Engine {
         stage: Stage,
         pipelines: Vec<Rc<Pipeline>>,
     ) -> Outlet {
-        let mut stoppers = Vec::new();
-        pipelines
-            .iter()
-            .for_each(|pipeline| pipeline.add_stoppers(&mut stoppers));
-        // A sink that drops when it is full stops nobody.
-        stoppers.retain(|stopper| stopper.port.when_full() == WhenFull::Block);
         let watch = BlockedWatch::new(
             name,
-            stoppers,
-            Rc::clone(&self.ports),
+            self.ports.clone(),
             self.memory.clone(),
             Rc::clone(&self.scheduler),
         );
         let source = Rc::new(SourceState {
             name: name.into(),
-            stage,
-            pipelines,
+            stage: Cell::new(stage),
+            pipelines: RefCell::default(),
+            is_leaving: Cell::new(false),
             outstanding_bytes: Cell::new(0),
             received_events: Cell::new(0),
             waiting: RefCell::default(),
@@ -131,10 +122,12 @@ impl Engine {
             patience: Cell::new(None),
         });
         self.sources.borrow_mut().push(Rc::clone(&source));
-        Outlet {
+        let outlet = Outlet {
             engine: Rc::clone(self),
             source,
-        }
+        };
+        outlet.feed(stage, pipelines);
+        outlet
     }
 
     /// Whether the end of the process would lose nothing: every event that came in has been
@@ -142,7 +135,7 @@ impl Engine {
     pub fn is_drained(&self) -> bool {
         let none_waits = |source: &Rc<SourceState>| source.waiting.borrow().is_empty();
         self.sources.borrow().iter().all(none_waits)
-            && self.ports.iter().all(|port| port.is_drained())
+            && self.ports.all().iter().all(|port| port.is_drained())
     }
 
     /// Fires when [`Engine::is_drained`].
@@ -153,8 +146,54 @@ impl Engine {
         deferred.named("drain")
     }
 
+    /// Fires when `port` holds nothing that the end of the process would lose, and nothing waits
+    /// to go there. Dropping the answer changes nothing; [`Engine::keeps`] takes it back.
+    pub fn emptied(self: &Rc<Self>, port: &Rc<Port>) -> Deferred<()> {
+        let (promise, deferred) = Deferred::new();
+        let entry = (Rc::clone(port), promise);
+        self.leaving.borrow_mut().push(entry);
+        self.check_leaving();
+        deferred.named("emptying a sink")
+    }
+
+    /// The port is not to be given up after all: who waited for that is told nothing.
+    pub fn keeps(&self, port: &Rc<Port>) {
+        let mut leaving = self.leaving.borrow_mut();
+        let kept = leaving.extract_if(.., |(of, _)| Rc::ptr_eq(of, port));
+        let kept: Vec<_> = kept.collect();
+        drop(leaving);
+        for (_, promise) in kept {
+            promise.errback(Failure::msg("the sink stays"));
+        }
+    }
+
+    fn check_leaving(&self) {
+        let sources = self.sources.borrow().clone();
+        let is_waited_for = |port: &Rc<Port>| {
+            let for_port = |source: &Rc<SourceState>| {
+                let waiting = source.waiting.borrow();
+                waiting.iter().any(|waiting| waiting.is_for(port))
+            };
+            sources.iter().any(for_port)
+        };
+        let is_empty = |(port, _): &mut (Rc<Port>, _)| port.is_drained() && !is_waited_for(port);
+        let mut leaving = self.leaving.borrow_mut();
+        let emptied: Vec<_> = leaving.extract_if(.., is_empty).collect();
+        leaving.iter().for_each(|(port, _)| port.want_room());
+        drop(leaving);
+        for (_, promise) in emptied {
+            promise.callback(());
+        }
+    }
+
+    /// Forgets sources that were stopped and of which nothing is outstanding.
+    pub fn forget_settled(&self) {
+        self.sources.borrow_mut().retain(|source| !source.is_over());
+    }
+
     /// Room given back is how the last part announces itself.
     fn check_drained(&self) {
+        self.check_leaving();
         if self.drained.borrow().is_none() {
             return;
         }
@@ -162,7 +201,7 @@ impl Engine {
             let promise = self.drained.borrow_mut().take();
             promise.map(|promise| promise.callback(()));
         } else {
-            self.ports.iter().for_each(|port| port.want_room());
+            self.ports.all().iter().for_each(|port| port.want_room());
         }
     }
 
@@ -172,8 +211,8 @@ impl Engine {
     }
 
     /// The ways into all sinks.
-    pub fn ports(&self) -> &[Rc<Port>] {
-        &self.ports
+    pub fn ports(&self) -> Rc<[Rc<Port>]> {
+        self.ports.all()
     }
 
     /// Gives up everything that is not in a sink's own hands and would not be there at the next
@@ -188,7 +227,10 @@ impl Engine {
                 waiting.give_up(reason, Failure::msg(why));
             }
         }
-        self.ports.iter().for_each(|port| port.abandon(reason));
+        self.ports
+            .all()
+            .iter()
+            .for_each(|port| port.abandon(reason));
         self.check_drained();
     }
 
@@ -197,7 +239,7 @@ impl Engine {
         let waiting = Waiting {
             plan,
             ticket: Ticket::new(promise),
-            stage: source.stage,
+            stage: source.stage.get(),
             limit: None,
         };
         if let Some(refused) = source.refuses(&waiting.plan) {
@@ -215,7 +257,7 @@ impl Engine {
 
     /// A batch that waits keeps no more memory than it needs.
     fn wait(self: &Rc<Self>, source: &Rc<SourceState>, mut waiting: Waiting) {
-        waiting.plan.compact(SPARSE_WAITING, &self.memory);
+        waiting.compact(&self.memory);
         want_room(&waiting.plan);
         if let Some(patience) = source.patience.get() {
             let (engine, source) = (Rc::clone(self), Rc::clone(source));
@@ -334,31 +376,23 @@ pub struct Flow {
     pub stoppers: Vec<Stopper>,
 }
 
-impl Waiting {
-    /// Nobody gets anything of it.
-    fn give_up(mut self, reason: &str, failure: Failure) {
-        if let Some(limit) = self.limit.take() {
-            limit.cancel();
-        }
-        for (pipeline, events) in &self.plan.held {
-            pipeline.ledger().in_flight.sub(*events);
-            pipeline.ledger().dropped.add(reason, *events);
-        }
-        self.ticket.release(Some(failure));
-    }
-}
-
 impl SourceState {
     fn flow(&self) -> Flow {
         Flow {
             name: Rc::clone(&self.name),
-            stage: self.stage,
+            stage: self.stage.get(),
             received_events: self.received_events.get(),
             outstanding_bytes: self.outstanding_bytes.get() as u64,
             waiting_batches: self.waiting.borrow().len() as u64,
             blocked: self.watch.now(),
-            stoppers: self.watch.stoppers().cloned().collect(),
+            stoppers: self.watch.stoppers(),
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_leaving.get()
+            && self.outstanding_bytes.get() == 0
+            && self.waiting.borrow().is_empty()
     }
 
     /// Why the plan cannot be taken as a whole, where the sender is told so: it sends all of it
@@ -387,16 +421,6 @@ impl SourceState {
     }
 }
 
-impl IntakeState {
-    fn call_resume(&self) {
-        let taken = self.resume.borrow_mut().take();
-        if let Some(mut call) = taken {
-            call();
-            self.resume.borrow_mut().get_or_insert(call);
-        }
-    }
-}
-
 fn admit_head(source: &SourceState, memory: &Memory) -> bool {
     let is_next = |head: &Waiting| make_room(&head.plan);
     if !source.waiting.borrow().front().is_some_and(is_next) {
@@ -406,84 +430,13 @@ fn admit_head(source: &SourceState, memory: &Memory) -> bool {
     head.map(|head| admit(head, memory)).is_some()
 }
 
-/// Each required sink of the plan, with the bytes of all that the plan has for it.
-fn required(plan: &Plan) -> impl Iterator<Item = (&Rc<Port>, usize)> {
-    let shares = || plan.shares.iter().filter(|share| share.required);
-    shares().enumerate().filter_map(move |(index, share)| {
-        let same_port = |other: &&Share| Rc::ptr_eq(&other.port, &share.port);
-        if shares().take(index).any(|other| same_port(&other)) {
-            return None;
+impl IntakeState {
+    fn call_resume(&self) {
+        let taken = self.resume.borrow_mut().take();
+        if let Some(mut call) = taken {
+            call();
+            self.resume.borrow_mut().get_or_insert(call);
         }
-        let bytes = shares().filter(same_port).map(|other| other.bytes).sum();
-        Some((&share.port, bytes))
-    })
-}
-
-/// Whether every required sink of the plan has room for all of its shares, or needs none.
-/// Nothing is given up for the plan while it must wait for a sink that blocks.
-fn make_room(plan: &Plan) -> bool {
-    let blocks = |port: &Port| port.when_full() == WhenFull::Block;
-    required(plan).all(|(port, bytes)| !blocks(port) || port.fits(bytes))
-        && required(plan).all(|(port, bytes)| port.make_room(bytes))
-}
-
-fn want_room(plan: &Plan) {
-    plan.shares
-        .iter()
-        .filter(|share| share.required)
-        .for_each(|share| share.port.want_room());
-}
-
-/// Puts every share into its sink's buffer.
-fn admit(waiting: Waiting, memory: &Memory) {
-    let Waiting {
-        mut plan,
-        ticket,
-        stage,
-        limit,
-    } = waiting;
-    if let Some(limit) = limit {
-        limit.cancel();
-    }
-    for (pipeline, events) in plan.held.drain(..) {
-        pipeline.ledger().in_flight.sub(events);
-        pipeline.ledger().passed.add(events);
-    }
-    // A sink keeps what it has sent until its peer has it: also what needs not wait must not
-    // keep many times its size.
-    let waits = plan.shares.iter().any(|share| share.port.has_backlog());
-    plan.compact(if waits { SPARSE_WAITING } else { SPARSE }, memory);
-    let batches: Vec<Rc<Batch>> = plan.batches.into_iter().map(Rc::new).collect();
-    for share in plan.shares {
-        let picked = Picked::new(Rc::clone(&batches[share.batch]), share.selection);
-        if share.port.when_full() != WhenFull::Block || !share.required {
-            // Room was made for what is required, where that was possible at all.
-            if !share.port.fits(share.bytes) {
-                share.port.refuse_full(picked.len() as u64);
-                continue;
-            }
-        }
-        let port = Rc::clone(&share.port);
-        let stage = contributed(stage, &port);
-        let claims = share.required && stage != Stage::Received;
-        port.push(Part::new(Making {
-            picked,
-            bytes: share.bytes,
-            port: share.port,
-            via: share.via,
-            claim: claims.then(|| ticket.claim(stage)),
-            record: None,
-        }));
-    }
-    ticket.release(None);
-}
-
-/// How far one sink must bring its part for a source that acknowledges at `stage`: without a
-/// disk there is nothing between *received* and *delivered*.
-fn contributed(stage: Stage, port: &Port) -> Stage {
-    match stage {
-        Stage::Durable if !port.queue().is_disk() => Stage::Delivered,
-        other => other,
     }
 }
 
@@ -502,7 +455,29 @@ impl Outlet {
 
     /// The stage at which this source acknowledges.
     pub fn stage(&self) -> Stage {
-        self.source.stage
+        self.source.stage.get()
+    }
+
+    /// What is delivered from now on goes through `pipelines`, and fires at `stage`.
+    pub fn feed(&self, stage: Stage, pipelines: Vec<Rc<Pipeline>>) {
+        let mut stoppers = Vec::new();
+        pipelines
+            .iter()
+            .for_each(|pipeline| pipeline.add_stoppers(&mut stoppers));
+        self.source.watch.set_stoppers(stoppers);
+        self.source.stage.set(stage);
+        *self.source.pipelines.borrow_mut() = pipelines.into();
+    }
+
+    /// The pipelines that it goes through.
+    pub fn fed(&self) -> Rc<[Rc<Pipeline>]> {
+        Rc::clone(&self.source.pipelines.borrow())
+    }
+
+    /// The source is stopped: when the last of what it delivered is settled, it is forgotten.
+    pub fn leave(&self) {
+        self.source.is_leaving.set(true);
+        self.engine.forget_settled();
     }
 
     /// The memory budget: who holds bytes that are in no batch yet counts them here.
@@ -556,7 +531,8 @@ impl Intake {
             .received_events
             .set(source.received_events.get() + events);
         // First, because a step that panics must leave nothing outstanding behind.
-        let plan = Plan::make(&source.pipelines, batch, &*engine.scheduler);
+        let pipelines = Rc::clone(&source.pipelines.borrow());
+        let plan = Plan::make(&pipelines, batch, &*engine.scheduler);
         add(&source.outstanding_bytes, bytes);
         add(&self.state.outstanding_bytes, bytes);
         let intake = Rc::clone(&self.state);
@@ -569,6 +545,9 @@ impl Intake {
                 .set(intake.outstanding_bytes.get() - bytes);
             if !source.blocked.borrow().is_empty() {
                 engine.queue_resume_pass();
+            }
+            if source.is_over() {
+                engine.forget_settled();
             }
             result
         };

@@ -14,7 +14,7 @@ use bytes::Bytes;
 #[derive(Clone, Debug)]
 pub struct Memory {
     used_bytes: Arc<AtomicUsize>,
-    limit_bytes: usize,
+    limit_bytes: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -22,7 +22,7 @@ impl Memory {
     pub fn new(limit_bytes: usize) -> Self {
         Memory {
             used_bytes: Arc::default(),
-            limit_bytes,
+            limit_bytes: Arc::new(AtomicUsize::new(limit_bytes)),
         }
     }
 
@@ -52,18 +52,24 @@ impl Memory {
 
     /// The limit in bytes.
     pub fn limit_bytes(&self) -> usize {
-        self.limit_bytes
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The limit is another one from now on. What is in use above it stays in use.
+    pub fn set_limit(&self, limit_bytes: usize) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
     }
 
     /// Whether sources must stop reading.
     pub fn is_full(&self) -> bool {
-        self.used_bytes() >= self.limit_bytes
+        self.used_bytes() >= self.limit_bytes()
     }
 
     /// Whether sources that stopped may go on: a tenth of the limit below it, so that a budget
     /// at its brim does not flap.
     pub fn has_room(&self) -> bool {
-        self.used_bytes() < self.limit_bytes - self.limit_bytes / 10
+        let limit_bytes = self.limit_bytes();
+        self.used_bytes() < limit_bytes - limit_bytes / 10
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`descriptor`], [`options`], [`shared_options`], [`addresses`]: what a component says
 //!   about itself
 //! - [`graph`]: which pipelines a source feeds, and what comes out of them
-//! - [`intake`]: the source's side of delivery, admission, windows
+//! - [`intake`]: the source's side of delivery and its windows; `admission`: into the buffers
 //! - [`port`]: the sink's side; [`queue`]: what its buffer is; [`part`]: a sink's share of a
 //!   batch; [`letter`]: what no sink takes
 //! - [`condition`], [`template`], [`encode`]: VRL, texts with fields, events as bytes
@@ -15,6 +15,7 @@
 //! and with calls queued for the turn.
 
 pub mod addresses;
+mod admission;
 pub mod blocked;
 pub mod component;
 pub mod condition;

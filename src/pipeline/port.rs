@@ -4,11 +4,17 @@
 //! them out. Room is given back when nobody needs a part's bytes any more, not when it is
 //! taken, so that the buffer's size bounds what a sink holds altogether. Neither side calls the
 //! other: "ready" and "room" are queued for the turn.
+//!
+//! A port outlives its sink. Of all inlets one at most holds the port and gets parts; when a
+//! sink is exchanged, the old one loses its hold, gives back what it has not delivered, and
+//! only then the new one gets it, so that the order stays and nothing is with both. The buffer
+//! may be exchanged too: what is in memory moves to the disk at once, what is on disk comes out
+//! before anything that came later.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use crate::deferred::Deferred;
+use crate::deferred::{Deferred, join_all};
 use crate::event::Batch;
 use crate::time::{Duration, Scheduler};
 
@@ -23,21 +29,66 @@ type Callback = RefCell<Option<Box<dyn FnMut()>>>;
 pub struct Port {
     this: Weak<Port>,
     name: Rc<str>,
-    when_full: WhenFull,
-    queue: Box<dyn Queue>,
+    when_full: Cell<WhenFull>,
+    queue: RefCell<Rc<dyn Queue>>,
+    /// A disk buffer that was exchanged for memory: it is emptied first.
+    former: RefCell<Option<Rc<dyn Queue>>>,
     /// Bytes of parts that have arrived and may be sent again.
     kept_bytes: Cell<usize>,
     /// What all sinks together may keep leaves so much to this one.
     keep_bytes_max: Cell<usize>,
     ledger: SinkLedger,
     scheduler: Rc<dyn Scheduler>,
-    ready: Callback,
+    /// Who gets parts.
+    holder: RefCell<Option<Rc<Hold>>>,
+    /// Who gets them when the sinks before it have let go.
+    heir: RefCell<Option<Rc<Hold>>>,
+    /// Sinks that lost their hold and have not given back yet.
+    leaving: Cell<u32>,
     ready_queued: Cell<bool>,
-    /// Whether a sink wants to be told of parts.
-    is_armed: Cell<bool>,
     room: Callback,
     room_wanted: Cell<bool>,
+    /// Its sink is in the configuration no more: whatever still comes is dropped.
+    is_removed: Cell<bool>,
     health: Health,
+}
+
+/// One sink's hold on its port.
+#[derive(Default)]
+struct Hold {
+    ready: Callback,
+    /// Whether the sink wants to be told of parts.
+    is_armed: Cell<bool>,
+}
+
+impl Hold {
+    /// Its sink is called no more, and held no more.
+    fn let_go(&self) {
+        self.is_armed.set(false);
+        let ready = self.ready.borrow_mut().take();
+        drop(ready);
+    }
+}
+
+/// All ports there are, for those who look at more than their own.
+#[derive(Clone)]
+pub struct Ports(Rc<RefCell<Rc<[Rc<Port>]>>>);
+
+impl Ports {
+    /// These ports.
+    pub fn new(ports: Vec<Rc<Port>>) -> Ports {
+        Ports(Rc::new(RefCell::new(ports.into())))
+    }
+
+    /// Those that there are now.
+    pub fn all(&self) -> Rc<[Rc<Port>]> {
+        Rc::clone(&self.0.borrow())
+    }
+
+    /// These are all from now on.
+    pub(super) fn set(&self, ports: Vec<Rc<Port>>) {
+        *self.0.borrow_mut() = ports.into();
+    }
 }
 
 impl Port {
@@ -51,20 +102,23 @@ impl Port {
         let port = Rc::new_cyclic(|this| Port {
             this: Weak::clone(this),
             name: name.into(),
-            when_full,
-            queue,
+            when_full: Cell::new(when_full),
+            queue: RefCell::new(Rc::from(queue)),
+            former: RefCell::default(),
             kept_bytes: Cell::new(0),
             keep_bytes_max: Cell::new(usize::MAX),
             ledger: SinkLedger::default(),
             scheduler,
-            ready: RefCell::new(None),
+            holder: RefCell::default(),
+            heir: RefCell::default(),
+            leaving: Cell::new(0),
             ready_queued: Cell::new(false),
-            is_armed: Cell::new(false),
             room: RefCell::new(None),
             room_wanted: Cell::new(false),
+            is_removed: Cell::new(false),
             health: Health::default(),
         });
-        port.queue.attach(&port);
+        port.queue().attach(&port);
         port
     }
 
@@ -80,22 +134,26 @@ impl Port {
 
     /// Bytes that count against the buffer's size.
     pub fn held_bytes(&self) -> u64 {
-        self.queue.held_bytes()
+        self.queue().held_bytes()
     }
 
     /// What keeps its parts.
-    pub fn queue(&self) -> &dyn Queue {
-        &*self.queue
+    pub fn queue(&self) -> Rc<dyn Queue> {
+        Rc::clone(&self.queue.borrow())
+    }
+
+    fn former(&self) -> Option<Rc<dyn Queue>> {
+        self.former.borrow().clone()
     }
 
     /// The size of its buffer, in bytes.
     pub fn capacity_bytes(&self) -> u64 {
-        self.queue.capacity_bytes()
+        self.queue().capacity_bytes()
     }
 
     /// What keeps the sink from delivering, if anything.
     pub fn trouble(&self) -> Option<Rc<str>> {
-        let storage = || self.queue.failure();
+        let storage = || self.queue().failure();
         let trouble = self.health.trouble().map(|trouble| trouble.why);
         trouble.or_else(storage)
     }
@@ -112,20 +170,32 @@ impl Port {
 
     /// What happens when its buffer is full.
     pub fn when_full(&self) -> WhenFull {
-        self.when_full
+        self.when_full.get()
     }
 
-    /// The sink's end.
+    /// The end of a sink, which gets parts at once.
     pub fn inlet(self: &Rc<Self>) -> Inlet {
-        Inlet(Rc::clone(self))
+        let inlet = self.next_inlet();
+        *self.holder.borrow_mut() = Some(Rc::clone(&inlet.hold));
+        inlet
+    }
+
+    /// The end of a sink that is to get parts later, by [`Port::hand_over`].
+    pub fn next_inlet(self: &Rc<Self>) -> Inlet {
+        Inlet {
+            port: Rc::clone(self),
+            hold: Rc::default(),
+        }
     }
 
     /// Whether `bytes` more may come in. A part that does not fit beside what may be kept comes
     /// in all the same where nothing else is there: what is kept goes only when more comes.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        let kept = self.kept_bytes.get();
-        let is_alone = || self.queue.held_bytes() == kept as u64;
-        self.queue.fits(bytes) || (1..=self.keep_bytes_max()).contains(&kept) && is_alone()
+        let (queue, kept) = (self.queue(), self.kept_bytes.get());
+        let is_alone = || queue.held_bytes() == kept as u64;
+        self.is_removed.get()
+            || queue.fits(bytes)
+            || (1..=self.keep_bytes_max()).contains(&kept) && is_alone()
     }
 
     /// How many bytes of parts that have arrived the sink may keep: its share of the memory, and
@@ -153,10 +223,13 @@ impl Port {
 
     /// Whether `bytes` more may come in, once what its policy allows has been done for it.
     pub(super) fn make_room(&self, bytes: usize) -> bool {
-        match self.when_full {
-            WhenFull::Block => self.fits(bytes),
+        if self.fits(bytes) {
+            return true;
+        }
+        match self.when_full() {
+            WhenFull::Block => false,
             WhenFull::DropNewest => true,
-            WhenFull::DropOldest => self.fits(bytes) || self.queue.make_room(bytes),
+            WhenFull::DropOldest => self.queue().make_room(bytes),
         }
     }
 
@@ -165,17 +238,34 @@ impl Port {
         self.ledger.buffered.get() > 0
     }
 
+    /// Events in it, or with the sink, that the end of the process would lose.
+    pub fn volatile_events(&self) -> u64 {
+        let former = self.former();
+        let in_former = former.map_or(0, |former| former.volatile_events(self));
+        in_former + self.queue().volatile_events(self)
+    }
+
+    /// Whether an earlier disk buffer is emptied before anything of the buffer is taken.
+    pub fn empties_former(&self) -> bool {
+        self.former.borrow().is_some()
+    }
+
     /// Whether nothing in it would be lost by the end of the process.
     pub fn is_drained(&self) -> bool {
-        self.queue.volatile_events(self) == 0
+        // A sink that is leaving may still give something back.
+        self.volatile_events() == 0 && self.leaving.get() == 0
     }
 
     /// Takes a part in.
     pub(super) fn push(&self, part: Part) {
         self.ledger.accepted.add(part.len());
         self.ledger.buffered.add(part.len());
-        self.queue.push(part);
-        if !self.queue.is_disk() {
+        if self.is_removed.get() {
+            return part.evicted(REMOVED);
+        }
+        let queue = self.queue();
+        queue.push(part);
+        if !queue.is_disk() {
             self.ready();
         }
     }
@@ -229,22 +319,37 @@ impl Port {
     }
 
     pub(super) fn release(&self, released: Released) {
-        self.queue.release(released);
+        match self.former().filter(|_| released.record.is_some()) {
+            Some(former) => {
+                former.release(released);
+                self.end_former();
+            }
+            None => self.queue().release(released),
+        }
         self.settled();
     }
 
     /// Gives up what the end of the process would lose.
-    pub(super) fn abandon(self: &Rc<Self>, reason: &'static str) {
-        self.queue.abandon(self, reason);
+    pub fn abandon(self: &Rc<Self>, reason: &'static str) {
+        self.queue().abandon(self, reason);
+        if let Some(former) = self.former() {
+            former.abandon(self, reason);
+        }
     }
 
     /// Puts the buffer in order for the next start.
     pub fn close(&self) -> Deferred<()> {
-        self.queue.close()
+        let former = self.former.borrow_mut().take();
+        let both = former.into_iter().chain([self.queue()]);
+        join_all(both.map(|queue| queue.close()).collect::<Vec<_>>()).add_both(|_| ())
     }
 
     fn take(&self) -> Option<Part> {
-        let part = self.queue.pop()?;
+        let part = match self.former() {
+            // Nothing passes what is still on the disk.
+            Some(former) => former.pop()?,
+            None => self.queue().pop()?,
+        };
         self.ledger.buffered.sub(part.len());
         self.ledger.in_flight.add(part.len());
         Some(part)
@@ -253,7 +358,9 @@ impl Port {
     /// There may be a part for the sink now.
     pub fn ready(&self) {
         // A sink that is not armed yet is told when it arms itself.
-        if !self.is_armed.get() || self.ready_queued.replace(true) {
+        let is_armed = |hold: &Rc<Hold>| hold.is_armed.get();
+        let wants = self.holder.borrow().as_ref().is_some_and(is_armed);
+        if !wants || self.ready_queued.replace(true) {
             return;
         }
         let Some(port) = self.this.upgrade() else {
@@ -261,10 +368,112 @@ impl Port {
         };
         self.scheduler.call_soon(Box::new(move || {
             port.ready_queued.set(false);
-            if port.is_armed.get() {
-                run(&port.ready);
+            let holder = port.holder.borrow().clone();
+            if let Some(hold) = holder.filter(is_armed) {
+                run(&hold.ready);
             }
         }));
+    }
+}
+
+/// How a port's sink and its buffer are exchanged.
+impl Port {
+    /// The sink gets no more parts, and is about to stop: [`Port::has_left`] says when it has.
+    pub fn revoke(&self) {
+        let heir = self.heir.borrow_mut().take();
+        let holder = self.holder.borrow_mut().take();
+        heir.into_iter()
+            .chain(holder)
+            .for_each(|hold| hold.let_go());
+        self.leaving.set(self.leaving.get() + 1);
+    }
+
+    /// A sink that lost its hold has given back what it had, or takes too long for that.
+    pub fn has_left(&self) {
+        self.leaving.set(self.leaving.get().saturating_sub(1));
+        self.settle_hold();
+        self.settled();
+    }
+
+    /// The sink behind `inlet` gets the parts, as soon as those before it have left.
+    pub fn hand_over(&self, inlet: &Inlet) {
+        *self.heir.borrow_mut() = Some(Rc::clone(&inlet.hold));
+        self.settle_hold();
+    }
+
+    fn settle_hold(&self) {
+        if self.leaving.get() > 0 {
+            return;
+        }
+        let Some(heir) = self.heir.borrow_mut().take() else {
+            return;
+        };
+        // The trouble of the sink before it is not its own.
+        self.health.recovered();
+        *self.holder.borrow_mut() = Some(heir);
+        if self.has_backlog() {
+            self.ready();
+        }
+    }
+
+    /// Whether a disk buffer is open here, as the buffer or still to be emptied.
+    pub fn has_disk(&self) -> bool {
+        self.former.borrow().is_some() || self.queue().is_disk()
+    }
+
+    /// The policy and the sizes of the buffer are these from now on. Where a disk buffer stands
+    /// still to be emptied, and one is wanted again, it is the buffer again.
+    pub fn set_buffer(&self, when_full: WhenFull, memory_bytes: usize, disk_bytes: Option<u64>) {
+        self.when_full.set(when_full);
+        if disk_bytes.is_some()
+            && let Some(former) = self.former.borrow_mut().take()
+        {
+            self.exchange(former);
+        }
+        let queue = self.queue();
+        queue.set_when_full(when_full);
+        queue.resize(memory_bytes, disk_bytes);
+        self.want_room();
+        self.settled();
+    }
+
+    /// Keeps parts in `queue` from now on. What is in memory moves there; what is on disk stays
+    /// there and comes out before anything else.
+    pub fn set_queue(&self, queue: Box<dyn Queue>) {
+        let queue: Rc<dyn Queue> = Rc::from(queue);
+        if let Some(port) = self.this.upgrade() {
+            queue.attach(&port);
+        }
+        self.exchange(queue);
+    }
+
+    fn exchange(&self, queue: Rc<dyn Queue>) {
+        let old = self.queue.replace(Rc::clone(&queue));
+        if old.is_disk() {
+            *self.former.borrow_mut() = Some(old);
+            return self.end_former();
+        }
+        while let Some(part) = old.pop() {
+            queue.push(part);
+        }
+        self.ready();
+    }
+
+    /// A disk buffer in which nothing is left has done its duty.
+    fn end_former(&self) {
+        let is_empty = self.former().is_some_and(|former| former.is_empty());
+        let ended = self.former.borrow_mut().take_if(|_| is_empty);
+        if let Some(former) = ended {
+            former.close().log_err("closing a disk buffer");
+            self.ready();
+        }
+    }
+
+    /// The sink is in the configuration no more. What still comes is dropped as [`REMOVED`].
+    pub fn remove(&self) {
+        self.is_removed.set(true);
+        self.want_room();
+        self.settled();
     }
 }
 
@@ -277,48 +486,80 @@ fn run(slot: &Callback) {
     }
 }
 
+/// The reason under which is counted what a sink had not delivered when it was removed.
+pub const REMOVED: &str = "removed";
+
 /// The sink's end of a port.
 #[derive(Clone)]
-pub struct Inlet(Rc<Port>);
+pub struct Inlet {
+    port: Rc<Port>,
+    hold: Rc<Hold>,
+}
 
 impl Inlet {
     /// The sink's name in the configuration.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.port.name
+    }
+
+    /// The port.
+    pub fn port(&self) -> &Rc<Port> {
+        &self.port
+    }
+
+    fn holds(&self) -> bool {
+        let holder = self.port.holder.borrow();
+        holder
+            .as_ref()
+            .is_some_and(|hold| Rc::ptr_eq(hold, &self.hold))
+    }
+
+    /// The sink is called no more: whoever made it says so when it has no more use for it.
+    pub fn let_go(&self) {
+        self.hold.let_go();
     }
 
     /// The oldest part that waits. The sink settles it, sooner or later.
     pub fn next(&self) -> Option<Part> {
-        self.0.take()
+        if self.holds() { self.port.take() } else { None }
     }
 
     /// The sink has stopped: it is called no more, and gives back the parts that it could not
     /// bring to their destination. They were taken in this order, and are what
     /// [`Inlet::next`] answers next, to whichever sink comes after this one.
     pub fn give_back(&self, parts: impl DoubleEndedIterator<Item = Part>) {
-        let port = &self.0;
-        port.is_armed.set(false);
+        let port = &self.port;
+        self.hold.let_go();
         for part in parts.rev() {
             port.ledger.in_flight.sub(part.len());
             port.ledger.buffered.add(part.len());
-            port.queue.take_back(part);
+            let queue = port.queue();
+            match (part.record().is_some(), port.former()) {
+                (true, Some(former)) => former.take_back(part),
+                // It was never on the disk that the buffer is on by now.
+                (false, _) if queue.is_disk() => queue.push(part),
+                _ => queue.take_back(part),
+            }
         }
         port.settled();
     }
 
     /// Calls `ready` from the turn whenever parts came in since the last call.
     pub fn on_ready(&self, ready: impl FnMut() + 'static) {
-        *self.0.ready.borrow_mut() = Some(Box::new(ready));
-        self.0.is_armed.set(true);
-        if self.0.has_backlog() {
-            self.0.ready();
+        *self.hold.ready.borrow_mut() = Some(Box::new(ready));
+        self.hold.is_armed.set(true);
+        if self.port.has_backlog() {
+            self.port.ready();
         }
     }
 
     /// What keeps the sink from delivering, for the operator; `None` when it delivers.
     /// Each call with a text counts as one attempt that has failed.
     pub fn set_trouble(&self, trouble: Option<&str>) {
-        let (health, scheduler) = (&self.0.health, &self.0.scheduler);
+        if !self.holds() {
+            return;
+        }
+        let (health, scheduler) = (&self.port.health, &self.port.scheduler);
         match trouble {
             Some(why) => health.failed(why, scheduler.now(), scheduler.wall()),
             None => health.recovered(),
@@ -327,22 +568,25 @@ impl Inlet {
 
     /// After [`Inlet::set_trouble`]: the next attempt is made `delay` from now.
     pub fn tries_again_in(&self, delay: Duration) {
-        self.0.health.tries_again(self.0.scheduler.now() + delay);
+        if self.holds() {
+            let next = self.port.scheduler.now() + delay;
+            self.port.health.tries_again(next);
+        }
     }
 
     /// The size of the sink's buffer, in bytes.
     pub fn capacity_bytes(&self) -> u64 {
-        self.0.queue.capacity_bytes()
+        self.port.capacity_bytes()
     }
 
     /// How many bytes of parts that have arrived the sink may keep, as they count in its
     /// buffer.
     pub fn keep_bytes_max(&self) -> usize {
-        self.0.keep_bytes_max()
+        self.port.keep_bytes_max()
     }
 
     /// The books, for records.
     pub fn ledger(&self) -> &SinkLedger {
-        self.0.ledger()
+        self.port.ledger()
     }
 }

@@ -49,6 +49,16 @@ pub trait Queue {
     /// that `bytes` fit. Says whether they do; if not, the port has room later.
     fn make_room(&self, bytes: usize) -> bool;
 
+    /// The buffer is of another size from now on: `memory_bytes` of memory and, where it is on
+    /// disk, `disk_bytes` there. What it holds beyond that stays: it is full until that is gone.
+    fn resize(&self, memory_bytes: usize, disk_bytes: Option<u64>);
+
+    /// What happens when it is full, from now on.
+    fn set_when_full(&self, _when_full: WhenFull) {}
+
+    /// Whether nothing is in it, nor with the sink.
+    fn is_empty(&self) -> bool;
+
     /// Bytes that count against the buffer's size now.
     fn held_bytes(&self) -> u64;
 

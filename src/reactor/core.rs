@@ -96,6 +96,8 @@ pub(super) type StartCall = (Box<dyn FnOnce(&Handle)>, &'static Location<'static
 
 pub(super) struct Core {
     pub(super) options: Options,
+    /// [`Options::drain_timeout`], which may change while the reactor runs.
+    pub(super) drain_timeout: Cell<Duration>,
     pub(super) clock: Rc<dyn Clock>,
     pub(super) worker: Rc<dyn Worker>,
     pub(super) poller: RefCell<Box<dyn Poller>>,
@@ -157,6 +159,7 @@ impl Handle {
             depth: Cell::new(0),
             depth_peak: Cell::new(0),
             readable_bytes: Cell::new(0),
+            drain_timeout: Cell::new(options.drain_timeout),
             options,
         });
         deferred::set_clock(core.clock.clone());

@@ -46,6 +46,11 @@ impl Handle {
         self.notify(Notice::Call(Box::new(call), Location::caller()));
     }
 
+    /// How long the triggers before shutdown may take altogether, from now on.
+    pub fn set_drain_timeout(&self, drain_timeout: Duration) {
+        self.core.drain_timeout.set(drain_timeout);
+    }
+
     /// Runs `call` when the reactor runs: in its first turn, or at once when it runs already.
     #[track_caller]
     pub fn call_when_running(&self, call: impl FnOnce(&Handle) + 'static) {

@@ -186,7 +186,7 @@ impl Handle {
                 self.core.life.set(Life::Stopping);
                 self.begin(
                     Stage::Triggers(Phase::Before),
-                    self.core.options.drain_timeout,
+                    self.core.drain_timeout.get(),
                 );
             }
             (Life::Stopping, Stage::Triggers(phase)) => self.finish_phase(phase),

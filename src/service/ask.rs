@@ -10,6 +10,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use crate::deferred::Failure;
 use crate::http::{BodyLimits, Budget, Client, ClientOptions, Headers, Response, Url};
 use crate::reactor::{Options, PollerKind, Reactor, Seams};
@@ -40,19 +42,52 @@ impl std::error::Error for AskError {}
 /// Nobody listens there, or who does gives no whole answer in time. A status that is no success
 /// is an answer.
 pub fn get(sockets: &[PathBuf], target: &str, timeout: Duration) -> Result<Response, AskError> {
+    first(
+        sockets,
+        Question {
+            target,
+            timeout,
+            is_post: false,
+        },
+    )
+}
+
+/// As [`get`], by POST without content.
+///
+/// # Errors
+/// As [`get`].
+pub fn post(sockets: &[PathBuf], target: &str, timeout: Duration) -> Result<Response, AskError> {
+    first(
+        sockets,
+        Question {
+            target,
+            timeout,
+            is_post: true,
+        },
+    )
+}
+
+/// What is asked.
+struct Question<'a> {
+    target: &'a str,
+    timeout: Duration,
+    is_post: bool,
+}
+
+fn first(sockets: &[PathBuf], question: Question<'_>) -> Result<Response, AskError> {
     let there = sockets.iter().find(|path| path.exists());
     let socket = there.or(sockets.last()).cloned().unwrap_or_default();
-    let asked = ask(&socket, target, timeout);
+    let asked = ask(&socket, &question);
     asked.map_err(|failure| AskError { socket, failure })
 }
 
-fn ask(socket: &Path, target: &str, timeout: Duration) -> Result<Response, Failure> {
+fn ask(socket: &Path, question: &Question<'_>) -> Result<Response, Failure> {
     let seams = Seams::system(PollerKind::Epoll).map_err(Failure::new)?;
     let mut reactor = Reactor::new(seams, Options::default()).map_err(Failure::new)?;
     let net = Rc::new(SysNet::new().map_err(Failure::new)?);
     let network = Network::new(&reactor.handle(), net, NetworkOptions::default());
     let options = ClientOptions {
-        timeout,
+        timeout: question.timeout,
         body: BodyLimits {
             bytes_max: ANSWER_BYTES_MAX,
             ..BodyLimits::default()
@@ -61,16 +96,19 @@ fn ask(socket: &Path, target: &str, timeout: Duration) -> Result<Response, Failu
         ..ClientOptions::default()
     };
     let client = Client::new(&network, options, Budget::new(ANSWER_BYTES_MAX));
-    let url = Url::parse(&format!("http://localhost{target}")).map_err(Failure::new)?;
+    let url = Url::parse(&format!("http://localhost{}", question.target)).map_err(Failure::new)?;
     let answer = Rc::new(RefCell::new(None));
-    let slot = Rc::clone(&answer);
+    let (slot, is_post) = (Rc::clone(&answer), question.is_post);
     let ended = reactor.run_main(move |_| {
-        client
-            .get(&url, &Headers::default())
-            .add_both(move |result| {
-                client.close_idle();
-                *slot.borrow_mut() = Some(result);
-            })
+        let headers = Headers::default();
+        let answered = match is_post {
+            true => client.post(&url, &headers, Bytes::new()),
+            false => client.get(&url, &headers),
+        };
+        answered.add_both(move |result| {
+            client.close_idle();
+            *slot.borrow_mut() = Some(result);
+        })
     });
     ended.map_err(Failure::new)?;
     let answer = answer.take();

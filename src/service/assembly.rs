@@ -2,49 +2,78 @@
 //!
 //! The same for the real daemon and for the simulator's: whatever differs between the two is in
 //! the [`Resources`]. Sinks start before sources, so that nothing arrives before it can leave;
-//! if one of them cannot start, those that did are stopped again.
+//! if one of them cannot start, those that did are stopped again. What happens when the
+//! configuration changes is in `change`, and what becomes of components that go in `departures`.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::config::{
-    Component, Config, Feed, Parts, Pipeline as PipelineConfig, Route as RouteConfig,
-};
+use crate::config::{Component, Config, Parts};
 use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
-use crate::pipeline::condition::Condition;
 use crate::pipeline::facts::Facts;
-use crate::pipeline::graph::{LabelledStep, Pipeline, Route};
-use crate::pipeline::guard::Guarded;
-use crate::pipeline::intake::{Engine, Flow};
+use crate::pipeline::graph::Pipeline;
+use crate::pipeline::intake::{Engine, Flow, Outlet};
 use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
-use crate::pipeline::port::Port;
-use crate::pipeline::step::Step;
-use crate::telemetry::events::{Amounts, PipelineCounts, SinkCounts};
-use crate::time::Scheduler;
+use crate::pipeline::port::{Inlet, Port};
+use crate::time::{Duration, Scheduler};
+use crate::transport::{ListenError, Network};
 
-use super::buffers::Buffers;
+use super::books::{log_pipeline, log_sink};
+use super::buffers::{Buffers, PortMaking};
+use super::departures::Departures;
+use super::wiring::{self, fed_by};
+use super::{EXIT_CUT, EXIT_TEMPORARY};
 
 /// Everything that flows, and the components that make it flow.
 pub struct Daemon {
-    engine: Rc<Engine>,
-    pipelines: Vec<Rc<Pipeline>>,
+    pub(super) engine: Rc<Engine>,
+    pub(super) config: RefCell<Rc<Config>>,
+    pub(super) world: World,
+    pub(super) vias: Vias,
+    pub(super) pipelines: RefCell<Rc<[Rc<Pipeline>]>>,
     /// Out of their cells while they run: a component may make anything happen.
-    sources: RefCell<Vec<Named<dyn Source>>>,
-    sinks: RefCell<Vec<Named<dyn Sink>>>,
+    pub(super) sources: RefCell<Vec<Named<dyn Source, Outlet>>>,
+    pub(super) sinks: RefCell<Vec<Named<dyn Sink, Inlet>>>,
+    pub(super) departures: Departures,
 }
 
-struct Named<T: ?Sized> {
-    name: Arc<str>,
+/// What a daemon lives on.
+pub struct World {
+    /// The budget of all events.
+    pub memory: Memory,
+    /// Clocks and timers.
+    pub scheduler: Rc<dyn Scheduler>,
+    /// Makes the sinks' buffers.
+    pub buffers: Buffers,
+    /// What components may ask for; the network among it.
+    pub resources: RefCell<Resources>,
+}
+
+pub(super) struct Named<T: ?Sized, End> {
+    pub(super) name: Arc<str>,
     /// Its `type`.
-    kind: &'static str,
-    component: Box<T>,
+    pub(super) kind: &'static str,
+    pub(super) component: Box<T>,
+    /// Its way in or out.
+    pub(super) end: End,
     /// Whether its start has succeeded.
-    is_started: bool,
+    pub(super) is_started: bool,
+}
+
+impl<T: ?Sized, End> Named<T, End> {
+    pub(super) fn new(of: &Component, component: Box<T>, end: End) -> Self {
+        Named {
+            name: Arc::clone(&of.name),
+            kind: of.descriptor.name,
+            component,
+            end,
+            is_started: false,
+        }
+    }
 }
 
 /// A component, as it says of itself.
@@ -57,7 +86,7 @@ pub struct Described {
     pub facts: Facts,
 }
 
-/// Why the daemon did not start.
+/// Why the daemon did not start, or not in its new form.
 #[derive(Debug)]
 pub struct StartError {
     /// The component, `source.in`.
@@ -66,39 +95,86 @@ pub struct StartError {
     pub failure: Failure,
 }
 
+impl StartError {
+    /// The exit code that says whether another try can help.
+    pub fn code(&self) -> u8 {
+        let listen = self.failure.downcast_ref::<ListenError>();
+        if listen.is_some_and(ListenError::is_temporary) {
+            EXIT_TEMPORARY
+        } else {
+            EXIT_CUT
+        }
+    }
+}
+
+impl World {
+    pub(super) fn making<'a>(&'a self, vias: &'a Vias) -> PortMaking<'a> {
+        PortMaking {
+            memory: &self.memory,
+            vias,
+            scheduler: &self.scheduler,
+        }
+    }
+
+    /// Calls `start` with what the component `label` may ask for: its sockets are its own.
+    pub(super) fn lend<T>(&self, label: &str, start: impl FnOnce(&Resources) -> T) -> T {
+        // Held while the component starts: nobody else has any use for it meanwhile.
+        let mut resources = self.resources.borrow_mut();
+        let network = resources.get::<Network>().owned_by(label);
+        resources.lend(network);
+        start(&resources)
+    }
+
+    pub(super) fn network(&self) -> Network {
+        self.resources.borrow().get::<Network>().clone()
+    }
+}
+
 impl Daemon {
     /// Puts the daemon together; nothing is started yet.
-    pub fn new(
-        config: &Config,
-        parts: Parts,
-        memory: Memory,
-        scheduler: &Rc<dyn Scheduler>,
-        buffers: &Buffers,
-    ) -> Result<Self, StartError> {
+    ///
+    /// # Errors
+    /// A disk buffer cannot be opened.
+    pub fn new(config: Config, parts: Parts, world: World) -> Result<Rc<Self>, StartError> {
         let vias = Vias::default();
         let port = |sink: &Component| {
-            let port = buffers.port(sink, &memory, &vias, scheduler);
-            port.map_err(|failure| StartError {
+            let opening = world.buffers.opening(sink, world.scheduler.wall());
+            let opened = opening.and_then(|opening| opening.map(|it| it.run()).transpose());
+            let opened = opened.map_err(|failure| StartError {
                 component: format!("sink.{}", sink.name),
                 failure,
-            })
+            })?;
+            Ok(world.buffers.port(sink, opened, &world.making(&vias)))
         };
-        let ports = config
-            .sinks
-            .iter()
-            .map(port)
-            .collect::<Result<Vec<_>, _>>()?;
-        let kept = memory.limit_bytes() / KEPT_SHARE / ports.len().max(1);
-        ports.iter().for_each(|port| port.limit_kept(kept));
-        let pipelines = pipelines(config, parts.steps, &ports);
+        let ports = config.sinks.iter().map(port);
+        let ports = ports.collect::<Result<Vec<_>, StartError>>()?;
+        share_kept(&world.memory, &ports);
+        let steps = parts.steps.into_iter();
+        let stages = steps.map(|of_one| of_one.into_iter().map(wiring::Stage::Made).collect());
+        let pipelines = wiring::pipelines(&config, stages.collect(), &ports, &[]);
         vias.set(pipelines.iter().map(|pipeline| pipeline.via()));
-        let engine = Engine::new(memory, Rc::clone(scheduler), ports);
-        Ok(Daemon {
+        let scheduler = Rc::clone(&world.scheduler);
+        let engine = Engine::new(world.memory.clone(), scheduler, ports.clone());
+        let sources = config.sources.iter().zip(parts.sources);
+        let sources = sources.map(|(of, component)| {
+            let fed = fed_by(&config, &pipelines, &of.name);
+            let outlet = engine.outlet(&of.name, stage(of, &fed), fed);
+            Named::new(of, component, outlet)
+        });
+        let sources = sources.collect();
+        let sinks = config.sinks.iter().zip(parts.sinks).zip(&ports);
+        let sinks = sinks.map(|((of, component), port)| Named::new(of, component, port.inlet()));
+        let sinks = sinks.collect();
+        Ok(Rc::new(Daemon {
             engine,
-            pipelines,
-            sources: RefCell::new(named(&config.sources, parts.sources)),
-            sinks: RefCell::new(named(&config.sinks, parts.sinks)),
-        })
+            config: RefCell::new(Rc::new(config)),
+            world,
+            vias,
+            pipelines: RefCell::new(pipelines.into()),
+            sources: RefCell::new(sources),
+            sinks: RefCell::new(sinks),
+            departures: Departures::default(),
+        }))
     }
 
     /// Starts every sink, then every source. The answer has a line for each thing that is
@@ -107,27 +183,72 @@ impl Daemon {
     /// # Errors
     /// The first component that could not start. Those behind it were not started; those before
     /// it want to be stopped with [`Daemon::give_up`].
-    pub fn start(
-        &self,
-        config: &Config,
-        resources: &Resources,
-    ) -> Result<Vec<(String, String)>, StartError> {
+    pub fn start(&self) -> Result<Vec<(String, String)>, StartError> {
         let mut about = Vec::new();
-        let mut ports = self.engine.ports().iter();
-        start_each(&self.sinks, |sink| {
-            let port = ports.next().expect("every sink has its port");
-            let lines = sink.component.start(port.inlet(), resources);
-            note(&mut about, format!("sink.{}", sink.name), lines)
-        })?;
-        let mut configs = config.sources.iter();
+        start_each(&self.sinks, |sink| self.start_sink(sink, &mut about))?;
         start_each(&self.sources, |source| {
-            let of = configs.next().expect("every source has its configuration");
-            let fed = fed_by(config, &self.pipelines, &source.name);
-            let outlet = self.engine.outlet(&source.name, stage(of, &fed), fed);
-            let lines = source.component.start(outlet, resources);
-            note(&mut about, format!("source.{}", source.name), lines)
+            self.start_source(source, &mut about)
         })?;
         Ok(about)
+    }
+
+    pub(super) fn start_sink(
+        &self,
+        sink: &mut Named<dyn Sink, Inlet>,
+        about: &mut Vec<(String, String)>,
+    ) -> Result<(), StartError> {
+        let label = format!("sink.{}", sink.name);
+        let inlet = sink.end.clone();
+        let lines = self
+            .world
+            .lend(&label, |resources| sink.component.start(inlet, resources));
+        sink.is_started = lines.is_ok();
+        note(about, label, lines)
+    }
+
+    pub(super) fn start_source(
+        &self,
+        source: &mut Named<dyn Source, Outlet>,
+        about: &mut Vec<(String, String)>,
+    ) -> Result<(), StartError> {
+        let label = format!("source.{}", source.name);
+        let outlet = source.end.clone();
+        let lines = self.world.lend(&label, |resources| {
+            source.component.start(outlet, resources)
+        });
+        source.is_started = lines.is_ok();
+        note(about, label, lines)
+    }
+
+    /// The network that components are lent.
+    pub(super) fn network(&self) -> Network {
+        self.world.network()
+    }
+
+    /// The configuration that runs.
+    pub fn config(&self) -> Rc<Config> {
+        Rc::clone(&self.config.borrow())
+    }
+
+    /// One line for the service manager.
+    pub fn summary(&self) -> String {
+        let config = self.config.borrow();
+        format!(
+            "running: {} sources, {} pipelines, {} sinks",
+            config.sources.len(),
+            config.pipelines.len(),
+            config.sinks.len()
+        )
+    }
+
+    /// Fires when no sink that was removed is still closing its buffer.
+    pub fn closed(&self) -> Deferred<()> {
+        self.departures.closed()
+    }
+
+    /// How long whatever goes may take to bring to an end what it has.
+    pub(super) fn stop_timeout(&self) -> Duration {
+        self.config.borrow().daemon.duration("stop_timeout")
     }
 
     /// Stops what was started by a start that failed; fires when it has.
@@ -145,7 +266,8 @@ impl Daemon {
     /// Stops the sources, waits until everything that came in is settled.
     pub fn drain(&self) -> Deferred<()> {
         each(&self.sinks, |sink| sink.component.drain());
-        let stopped = each(&self.sources, |source| source.component.stop());
+        let mut stopped = each(&self.sources, |source| source.component.stop());
+        stopped.push(self.departures.sources_left());
         let engine = Rc::clone(&self.engine);
         join_all(stopped).add_both(move |_| engine.drained())
     }
@@ -155,11 +277,13 @@ impl Daemon {
     /// are put in order. Fires when all that is done.
     pub fn finish(&self) -> Deferred<()> {
         each(&self.sources, |source| source.component.close());
-        let stopped = join_all(each(&self.sinks, |sink| sink.component.stop()));
+        let mut stopped = each(&self.sinks, |sink| sink.component.stop());
+        stopped.extend(self.departures.finish());
         let engine = Rc::clone(&self.engine);
-        stopped.add_both(move |_| {
+        join_all(stopped).add_both(move |_| {
             engine.abandon(SHUTDOWN);
-            let closed: Vec<_> = engine.ports().iter().map(|port| port.close()).collect();
+            let ports = engine.ports();
+            let closed: Vec<_> = ports.iter().map(|port| port.close()).collect();
             join_all(closed).add_both(|_| ())
         })
     }
@@ -176,39 +300,26 @@ impl Daemon {
 
     /// Events that the end of the process would lose, over all sinks and pipelines.
     pub fn open_events(&self) -> u64 {
-        let ports = self.engine.ports().iter();
-        let in_sinks = ports.map(|port| port.queue().volatile_events(port));
-        let waiting = self
-            .pipelines
-            .iter()
-            .map(|pipeline| pipeline.ledger().in_flight.get());
+        let ports = self.engine.ports();
+        let in_sinks = ports.iter().map(|port| port.volatile_events());
+        let pipelines = self.all_pipelines();
+        let waiting = pipelines.iter().map(|it| it.ledger().in_flight.get());
         in_sinks.chain(waiting).sum()
     }
 
     /// Events lost in this run, over all pipelines and sinks.
     pub fn dropped_events(&self) -> u64 {
-        let in_sinks = self
-            .engine
-            .ports()
-            .iter()
-            .map(|port| port.ledger().dropped.total());
-        let before = self
-            .pipelines
-            .iter()
-            .map(|pipeline| pipeline.ledger().dropped.total());
+        let (ports, pipelines) = (self.engine.ports(), self.all_pipelines());
+        let in_sinks = ports.iter().map(|port| port.ledger().dropped.total());
+        let before = pipelines.iter().map(|it| it.ledger().dropped.total());
         in_sinks.chain(before).sum()
     }
 
     /// Whether both ledgers of every component balance.
     pub fn balances(&self) -> bool {
-        self.pipelines
-            .iter()
-            .all(|pipeline| pipeline.ledger().balances())
-            && self
-                .engine
-                .ports()
-                .iter()
-                .all(|port| port.ledger().balances())
+        let (ports, pipelines) = (self.engine.ports(), self.all_pipelines());
+        pipelines.iter().all(|it| it.ledger().balances())
+            && ports.iter().all(|port| port.ledger().balances())
     }
 
     /// Every source, as it says of itself.
@@ -247,19 +358,26 @@ impl Daemon {
     }
 
     /// The pipelines, for whoever reads their books.
-    pub fn pipelines(&self) -> &[Rc<Pipeline>] {
-        &self.pipelines
+    pub fn pipelines(&self) -> Rc<[Rc<Pipeline>]> {
+        Rc::clone(&self.pipelines.borrow())
+    }
+
+    /// The pipelines, and those of former configurations through which something still goes.
+    pub fn all_pipelines(&self) -> Vec<Rc<Pipeline>> {
+        let mut pipelines = self.pipelines().to_vec();
+        pipelines.extend(self.departures.pipelines());
+        pipelines
     }
 
     /// The ways into all sinks, for whoever reads their books.
-    pub fn ports(&self) -> &[Rc<Port>] {
+    pub fn ports(&self) -> Rc<[Rc<Port>]> {
         self.engine.ports()
     }
 
     /// Writes both ledgers of every component into the log.
     pub fn log_counts(&self) {
         each(&self.sources, |source| source.component.log_counts());
-        self.pipelines
+        self.all_pipelines()
             .iter()
             .for_each(|pipeline| log_pipeline(pipeline));
         self.engine.ports().iter().for_each(|port| log_sink(port));
@@ -267,9 +385,9 @@ impl Daemon {
 }
 
 /// Calls each component with no borrow held.
-fn each<T: ?Sized, U>(
-    components: &RefCell<Vec<Named<T>>>,
-    call: impl FnMut(&mut Named<T>) -> U,
+pub(super) fn each<T: ?Sized, End, U>(
+    components: &RefCell<Vec<Named<T, End>>>,
+    call: impl FnMut(&mut Named<T, End>) -> U,
 ) -> Vec<U> {
     let mut taken = Taken {
         components,
@@ -279,40 +397,29 @@ fn each<T: ?Sized, U>(
 }
 
 /// Components out of their cell; they go back when it is dropped, also by a panic of one.
-struct Taken<'a, T: ?Sized> {
-    components: &'a RefCell<Vec<Named<T>>>,
-    taken: Vec<Named<T>>,
+struct Taken<'a, T: ?Sized, End> {
+    components: &'a RefCell<Vec<Named<T, End>>>,
+    taken: Vec<Named<T, End>>,
 }
 
-impl<T: ?Sized> Drop for Taken<'_, T> {
+impl<T: ?Sized, End> Drop for Taken<'_, T, End> {
     fn drop(&mut self) {
         self.components.replace(std::mem::take(&mut self.taken));
     }
 }
 
 /// Starts one component after the other, until one cannot.
-fn start_each<T: ?Sized>(
-    components: &RefCell<Vec<Named<T>>>,
-    mut start: impl FnMut(&mut Named<T>) -> Result<(), StartError>,
+fn start_each<T: ?Sized, End>(
+    components: &RefCell<Vec<Named<T, End>>>,
+    mut start: impl FnMut(&mut Named<T, End>) -> Result<(), StartError>,
 ) -> Result<(), StartError> {
     let mut result = Ok(());
     each(components, |component| {
         if result.is_ok() {
             result = start(component);
-            component.is_started = result.is_ok();
         }
     });
     result
-}
-
-fn named<T: ?Sized>(components: &[Component], parts: Vec<Box<T>>) -> Vec<Named<T>> {
-    let named = |(of, component): (&Component, _)| Named {
-        name: Arc::clone(&of.name),
-        kind: of.descriptor.name,
-        component,
-        is_started: false,
-    };
-    components.iter().zip(parts).map(named).collect()
 }
 
 fn note(
@@ -334,9 +441,15 @@ fn note(
 /// budget at least is never kept, and sources that wait for memory get some.
 const KEPT_SHARE: usize = 8;
 
+/// Each sink may keep as much as the others.
+pub(super) fn share_kept(memory: &Memory, ports: &[Rc<Port>]) {
+    let kept = memory.limit_bytes() / KEPT_SHARE / ports.len().max(1);
+    ports.iter().for_each(|port| port.limit_kept(kept));
+}
+
 /// The stage at which a source acknowledges: as it says, else *durable* where every sink that
 /// its events wait for has a disk buffer.
-fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
+pub(super) fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
     match source.options.word("ack") {
         "received" => return Stage::Received,
         "durable" => return Stage::Durable,
@@ -352,119 +465,6 @@ fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
     } else {
         Stage::Delivered
     }
-}
-
-fn pipelines(
-    config: &Config,
-    steps: Vec<Vec<Box<dyn Step>>>,
-    ports: &[Rc<Port>],
-) -> Vec<Rc<Pipeline>> {
-    let by_name: HashMap<&str, &Rc<Port>> = ports.iter().map(|port| (port.name(), port)).collect();
-    let find = |sink: &Arc<str>| {
-        Rc::clone(
-            by_name
-                .get(&**sink)
-                .expect("the wiring was checked when it was loaded"),
-        )
-    };
-    let make = |(pipeline, steps): (&PipelineConfig, Vec<Box<dyn Step>>)| {
-        let routes = pipeline
-            .to
-            .iter()
-            .map(|to| route(to, find(&to.sink)))
-            .collect();
-        let errors_to = pipeline.errors_to.as_ref().map(find);
-        Pipeline::new(&pipeline.name, labelled(pipeline, steps), routes, errors_to)
-    };
-    let made: Vec<_> = config.pipelines.iter().zip(steps).map(make).collect();
-    for (reader, of) in made.iter().zip(&config.pipelines) {
-        for feed in &of.from {
-            let Feed::Pipeline(name) = feed else { continue };
-            let feeding = made.iter().find(|pipeline| pipeline.name() == &**name);
-            let feeding = feeding.expect("the wiring was checked when it was loaded");
-            feeding.feed(Rc::clone(reader));
-        }
-    }
-    made
-}
-
-fn labelled(pipeline: &PipelineConfig, steps: Vec<Box<dyn Step>>) -> Vec<LabelledStep> {
-    let label = |(of, step): (&crate::config::StepConfig, _)| LabelledStep {
-        label: of.label.as_ref().into(),
-        step: guarded(step, of.condition.as_deref()),
-        has_failed: false,
-    };
-    pipeline.steps.iter().zip(steps).map(label).collect()
-}
-
-/// The step behind its `if`, where it has one.
-fn guarded(step: Box<dyn Step>, condition: Option<&str>) -> Box<dyn Step> {
-    match condition {
-        Some(text) => Box::new(Guarded::new(compiled(text), step)),
-        None => step,
-    }
-}
-
-fn compiled(condition: &str) -> Condition {
-    Condition::compile(condition).expect("it compiled when the configuration was loaded")
-}
-
-fn route(to: &RouteConfig, port: Rc<Port>) -> Route {
-    Route {
-        port,
-        condition: to.condition.as_deref().map(compiled),
-        required: to.required,
-    }
-}
-
-/// The pipelines that read from the source.
-fn fed_by(config: &Config, pipelines: &[Rc<Pipeline>], source: &Arc<str>) -> Vec<Rc<Pipeline>> {
-    let feed = Feed::Source(Arc::clone(source));
-    let pairs = pipelines.iter().zip(&config.pipelines);
-    let reading = pairs.filter(|(_, of)| of.from.contains(&feed));
-    reading.map(|(pipeline, _)| Rc::clone(pipeline)).collect()
-}
-
-fn log_pipeline(pipeline: &Pipeline) {
-    let books = pipeline.ledger();
-    let (filtered, dropped) = (books.filtered.snapshot(), books.dropped.snapshot());
-    let record = PipelineCounts {
-        pipeline: pipeline.name(),
-        received: books.received.get(),
-        produced: books.produced.get(),
-        passed: books.passed.get(),
-        filtered: Amounts(&pairs(&filtered)),
-        dropped: Amounts(&pairs(&dropped)),
-        dead_lettered: books.dead_lettered.get(),
-        in_flight: books.in_flight.get(),
-        errors: books.failed.total(),
-    };
-    record.log();
-}
-
-fn log_sink(port: &Port) {
-    let books = port.ledger();
-    let dropped = books.dropped.snapshot();
-    let record = SinkCounts {
-        sink: port.name(),
-        accepted: books.accepted.get(),
-        recovered: books.recovered.get(),
-        delivered: books.delivered.get(),
-        dropped: Amounts(&pairs(&dropped)),
-        dead_lettered: books.dead_lettered.get(),
-        buffered: books.buffered.get(),
-        in_flight: books.in_flight.get(),
-        retries: books.retries.get(),
-        replayed: books.replayed.get(),
-    };
-    record.log();
-}
-
-fn pairs(tally: &crate::pipeline::ledger::Tally) -> Vec<(&str, u64)> {
-    tally
-        .iter()
-        .map(|(name, count)| (&**name, *count))
-        .collect()
 }
 
 /// The reason under which is counted what a stop did not deliver.

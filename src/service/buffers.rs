@@ -1,8 +1,8 @@
 //! The buffers of sinks, as their options say: in memory, or on disk beneath `state_dir`.
 //!
 //! A disk buffer is a folder with the sink's name, so that it outlives every other change of
-//! the configuration. It is opened here, at the start, before anything runs: what that takes
-//! does not depend on how much is in it.
+//! the configuration. It is opened before anything runs that needs it: at the start, or in a job
+//! while a reload is prepared.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::buffer::disk::{self, Durability, Settings, What};
 use crate::buffer::disk_queue::{DiskQueue, Making, Submit};
 use crate::buffer::memory::MemoryQueue;
 use crate::buffer::storage::Storage;
-use crate::config::Component;
+use crate::config::{Component, Config};
 use crate::deferred::Failure;
 use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::port::Port;
 use crate::pipeline::queue::{Queue, WhenFull};
-use crate::pipeline::shared_options::{self, Durability as Option};
+use crate::pipeline::shared_options::{self, Durability as Wanted};
 use crate::reactor::{Handle, Pool};
 use crate::telemetry::events::{BufferDamaged, BufferOpened};
 use crate::time::{Scheduler, WallTime};
@@ -47,80 +47,177 @@ impl Buffers {
         }
     }
 
-    /// The way into the sink `of`.
+    /// What opens the disk buffer of the sink `of`, if it has one; it may block.
     ///
     /// # Errors
-    /// Its disk buffer cannot be opened.
+    /// Its options say nothing that a buffer can be.
+    pub fn opening(&self, of: &Component, now: WallTime) -> Result<Option<Opening>, Failure> {
+        let Some(size) = of.options.maybe_size("buffer.disk") else {
+            return Ok(None);
+        };
+        Ok(Some(Opening {
+            sink: Arc::clone(&of.name),
+            storage: Arc::clone(&self.storage),
+            state_dir: self.state_dir.clone(),
+            settings: self.settings(of, size)?,
+            now,
+        }))
+    }
+
+    /// The way into the sink `of`, whose disk buffer, if it has one, is open.
     pub fn port(
         &self,
         of: &Component,
-        memory: &Memory,
-        vias: &Vias,
-        scheduler: &Rc<dyn Scheduler>,
-    ) -> Result<Rc<Port>, Failure> {
-        let when_full = match of.options.word("buffer.when_full") {
-            "drop_newest" => WhenFull::DropNewest,
-            "drop_oldest" => WhenFull::DropOldest,
-            _ => WhenFull::Block,
+        opened: Option<OpenedBuffer>,
+        making: &PortMaking<'_>,
+    ) -> Rc<Port> {
+        let plan = Plan::of(of);
+        let queue: Box<dyn Queue> = match opened {
+            None => Box::new(plan.memory_queue()),
+            Some(opened) => self.disk_queue(of, opened, making),
         };
-        let capacity = of.options.size("buffer.memory");
-        let memory_bytes = usize::try_from(capacity).unwrap_or(usize::MAX);
-        let queue: Box<dyn Queue> = match of.options.maybe_size("buffer.disk") {
-            None => Box::new(MemoryQueue::new(memory_bytes)),
-            Some(size) => {
-                let settings = self.settings(of, size)?;
-                let opened = self.open(&of.name, &settings, scheduler.wall())?;
-                Box::new(DiskQueue::new(Making {
-                    name: Rc::from(&*of.name),
-                    opened,
-                    settings,
-                    memory_bytes,
-                    when_full,
-                    memory: memory.clone(),
-                    vias: vias.clone(),
-                    scheduler: Rc::clone(scheduler),
-                    submit: Rc::clone(&self.submit),
-                }))
-            }
-        };
-        let scheduler = Rc::clone(scheduler);
-        Ok(Port::new(&of.name, when_full, queue, scheduler))
+        let scheduler = Rc::clone(making.scheduler);
+        Port::new(&of.name, plan.when_full, queue, scheduler)
+    }
+
+    /// A queue over a disk buffer that is open.
+    pub fn disk_queue(
+        &self,
+        of: &Component,
+        opened: OpenedBuffer,
+        making: &PortMaking<'_>,
+    ) -> Box<dyn Queue> {
+        let plan = Plan::of(of);
+        Box::new(DiskQueue::new(Making {
+            name: Rc::from(&*of.name),
+            opened: opened.opened,
+            settings: opened.settings,
+            memory_bytes: plan.memory_bytes,
+            when_full: plan.when_full,
+            memory: making.memory.clone(),
+            vias: making.vias.clone(),
+            scheduler: Rc::clone(making.scheduler),
+            submit: Rc::clone(&self.submit),
+        }))
     }
 
     fn settings(&self, of: &Component, size_bytes: u64) -> Result<Settings, Failure> {
         let durability = shared_options::durability(of.options.text("buffer.durability"));
         let durability = match durability.map_err(|mistake| Failure::msg(mistake.message))? {
-            Option::Commit => Durability::Commit,
-            Option::Interval(interval) => Durability::Interval(interval),
-            Option::Os => Durability::Os,
+            Wanted::Commit => Durability::Commit,
+            Wanted::Interval(interval) => Durability::Interval(interval),
+            Wanted::Os => Durability::Os,
         };
         Ok(Settings::new(size_bytes, durability, (self.new_uuid)()))
     }
 
-    fn open(
-        &self,
-        sink: &str,
-        settings: &Settings,
-        now: WallTime,
-    ) -> Result<disk::Opened, Failure> {
-        let directory = self.directory(sink).map_err(|error| {
-            let path = self.state_dir.join(FOLDER).join(sink);
+    /// The names of the folders of disk buffers that no sink of `config` has. Blocks.
+    pub fn orphans(&self, config: &Config) -> Vec<String> {
+        let list = || -> io::Result<Vec<String>> {
+            let root = self.storage.root(&self.state_dir, None)?;
+            root.directory(FOLDER, None)?.list()
+        };
+        // Where there is no such folder there are no orphans.
+        let mut names = list().unwrap_or_default();
+        let has_buffer = |name: &str| {
+            let mut sinks = config.sinks.iter();
+            sinks.any(|sink| *sink.name == *name && Plan::of(sink).disk_bytes.is_some())
+        };
+        names.retain(|name| !has_buffer(name));
+        names.sort();
+        names
+    }
+}
+
+/// What ports are made with, beside their buffers.
+pub struct PortMaking<'a> {
+    /// The budget in which payloads count.
+    pub memory: &'a Memory,
+    /// The pipelines, for events that are read back.
+    pub vias: &'a Vias,
+    /// Timers.
+    pub scheduler: &'a Rc<dyn Scheduler>,
+}
+
+/// What the options of a sink say of its buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What happens when it is full.
+    pub when_full: WhenFull,
+    /// In memory, in bytes.
+    pub memory_bytes: usize,
+    /// On disk, in bytes.
+    pub disk_bytes: Option<u64>,
+}
+
+impl Plan {
+    /// The plan of the sink `of`.
+    pub fn of(of: &Component) -> Plan {
+        let when_full = match of.options.word("buffer.when_full") {
+            "drop_newest" => WhenFull::DropNewest,
+            "drop_oldest" => WhenFull::DropOldest,
+            _ => WhenFull::Block,
+        };
+        let memory_bytes = of.options.size("buffer.memory");
+        Plan {
+            when_full,
+            memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
+            disk_bytes: of.options.maybe_size("buffer.disk"),
+        }
+    }
+
+    /// A buffer in memory.
+    pub fn memory_queue(&self) -> MemoryQueue {
+        MemoryQueue::new(self.memory_bytes)
+    }
+}
+
+/// Opens a disk buffer. What that takes does not depend on how much is in it.
+pub struct Opening {
+    sink: Arc<str>,
+    storage: Arc<dyn Storage>,
+    state_dir: PathBuf,
+    settings: Settings,
+    now: WallTime,
+}
+
+/// A disk buffer that is open.
+pub struct OpenedBuffer {
+    /// Whose it is.
+    pub sink: Arc<str>,
+    opened: disk::Opened,
+    settings: Settings,
+}
+
+impl Opening {
+    /// Whose buffer it opens.
+    pub fn sink(&self) -> &Arc<str> {
+        &self.sink
+    }
+
+    /// Opens it, and says what was in it. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be made, is somebody else's, or is of no known format.
+    pub fn run(self) -> Result<OpenedBuffer, Failure> {
+        let directory = self.directory().map_err(|error| {
+            let path = self.state_dir.join(FOLDER).join(&*self.sink);
             Failure::msg(format!(
                 "cannot open the disk buffer {}: {error}; the daemon's user must be able to \
                  write there, see `state_dir`",
                 path.display()
             ))
         })?;
-        let opened = disk::open(directory, *settings, now).map_err(Failure::new)?;
-        let found = &opened.recovered;
+        let opened = disk::open(directory, self.settings, self.now).map_err(Failure::new)?;
+        let (sink, found) = (&*self.sink, &opened.recovered);
         BufferOpened {
             sink,
             recovered: found.events,
             may_repeat: found.may_repeat,
             used_bytes: found.used_bytes,
-            size_bytes: settings.size_bytes,
+            size_bytes: self.settings.size_bytes,
             segments_opened: found.segments_opened,
-            survives: survives(settings.durability),
+            survives: survives(self.settings.durability),
         }
         .log();
         // A buffer that was never delivered from has no cursor, and has lost none.
@@ -133,13 +230,17 @@ impl Buffers {
             }
             .log();
         }
-        Ok(opened)
+        Ok(OpenedBuffer {
+            sink: self.sink,
+            opened,
+            settings: self.settings,
+        })
     }
 
-    fn directory(&self, sink: &str) -> io::Result<Arc<dyn crate::buffer::storage::Directory>> {
+    fn directory(&self) -> io::Result<Arc<dyn crate::buffer::storage::Directory>> {
         let root = self.storage.root(&self.state_dir, Some(0o700))?;
         let folder = root.directory(FOLDER, Some(0o700))?;
-        let directory = folder.directory(sink, Some(0o700))?;
+        let directory = folder.directory(&self.sink, Some(0o700))?;
         // The folder is there after a power cut if anything in it is.
         folder.sync()?;
         root.sync()?;

@@ -1,8 +1,8 @@
 //! The command line: what each subcommand does, its output and its exit code.
 //!
-//! `marline run | check | status | list | explain NAME | buffer ... | version`. Exit codes are
-//! those of sysexits where they fit: 0 good, 2 usage, 78 a mistake in the configuration. Reports
-//! of mistakes go to standard error, answers to standard output.
+//! `marline run | check | status | reload | list | explain NAME | buffer ... | version`. Exit
+//! codes are those of sysexits where they fit: 0 good, 2 usage, 78 a mistake in the
+//! configuration. Reports of mistakes go to standard error, answers to standard output.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -18,7 +18,8 @@ use crate::{sinks, sources, steps};
 
 use super::buffer_cli::BufferCommand;
 use super::paths::Paths;
-use super::{ask, status_table};
+use super::reload::ReadEnvironment;
+use super::{ask, routes, status_table};
 
 /// The configuration has a mistake, or is not there (EX_CONFIG).
 pub const EXIT_CONFIG: u8 = 78;
@@ -44,6 +45,8 @@ enum Command {
     Check(ConfigArgument),
     /// Show how a running daemon is: its sources, pipelines and sinks
     Status(StatusArguments),
+    /// Have a running daemon read its configuration again; prints what has changed
+    Reload(DaemonArgument),
     /// List all sources, steps and sinks
     List,
     /// Show the options, defaults and an example of a component or option
@@ -109,7 +112,7 @@ pub fn registry() -> Registry {
 }
 
 /// Runs the command that `arguments` (the program's name first) ask for; gives the exit code.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, env: Environment<'_>) -> u8 {
+pub fn main(arguments: impl IntoIterator<Item = OsString>, env: ReadEnvironment) -> u8 {
     let command = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments.command,
         Err(error) => {
@@ -120,17 +123,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, env: Environment<'_>)
     };
     match command {
         Command::Run(argument) => run(argument.config, env),
-        Command::Check(argument) => check(argument.config, env),
-        Command::Status(arguments) => status(arguments, env),
+        Command::Check(argument) => check(argument.config, &env),
+        Command::Status(arguments) => status(arguments, &env),
+        Command::Reload(argument) => reload(argument, &env),
         Command::List => answer(&config::explain::list(&registry())),
         Command::Explain(arguments) => explain(&arguments),
-        Command::Buffer(command) => super::buffer_cli::main(&command, env),
+        Command::Buffer(command) => super::buffer_cli::main(&command, &env),
         Command::Version => answer(concat!("marline ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
 
-fn run(path: Option<PathBuf>, env: Environment<'_>) -> u8 {
-    let (path, loaded) = match load(path, env, Purpose::Run) {
+fn run(path: Option<PathBuf>, env: ReadEnvironment) -> u8 {
+    let (path, loaded) = match load(path, &env, Purpose::Run) {
         Ok(found) => found,
         Err(code) => return code,
     };
@@ -181,15 +185,8 @@ fn status(arguments: StatusArguments, env: Environment<'_>) -> u8 {
 
 /// Asks a running daemon for `target`; its answer, or the exit code where there is none.
 fn ask_daemon(daemon: DaemonArgument, target: &str, env: Environment<'_>) -> Result<String, u8> {
-    let sockets = match daemon.socket {
-        Some(socket) => vec![socket],
-        None => sockets(daemon.config, env)?,
-    };
-    let answer = ask::get(&sockets, target, ANSWER_TIMEOUT).map_err(|error| {
-        let help = ask::advice(&error);
-        complain(&format!("error: {error}\n  = help: {help}\n"));
-        super::EXIT_CUT
-    })?;
+    let sockets = sockets(daemon, env)?;
+    let answer = ask::get(&sockets, target, ANSWER_TIMEOUT).map_err(|error| unanswered(&error))?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     if answer.status != 200 {
         let mut plain = String::new();
@@ -201,10 +198,43 @@ fn ask_daemon(daemon: DaemonArgument, target: &str, env: Environment<'_>) -> Res
     Ok(text)
 }
 
-/// Where a daemon with this configuration has its admin socket. Mistakes elsewhere in the
-/// configuration are of no interest here: it may be about to be changed.
-fn sockets(config: Option<PathBuf>, env: Environment<'_>) -> Result<Vec<PathBuf>, u8> {
-    let (path, loaded) = load(config, env, Purpose::Check)?;
+/// The daemon reads the configuration that it was started with, and answers when it runs by it.
+fn reload(daemon: DaemonArgument, env: Environment<'_>) -> u8 {
+    let sockets = match sockets(daemon, env) {
+        Ok(sockets) => sockets,
+        Err(code) => return code,
+    };
+    let answered = match ask::post(&sockets, routes::RELOAD, RELOAD_TIMEOUT) {
+        Ok(answered) => answered,
+        Err(error) => return unanswered(&error),
+    };
+    let mut text = String::new();
+    for line in String::from_utf8_lossy(&answered.body).lines() {
+        escape::plain(line, &mut text);
+        text.push('\n');
+    }
+    let code = routes::reload_code(answered.status);
+    match code {
+        0 => drop(answer(&text)),
+        _ => complain(&format!("{text}error: nothing was reloaded\n")),
+    }
+    code
+}
+
+/// Says that no daemon answers, and gives the exit code.
+fn unanswered(error: &ask::AskError) -> u8 {
+    let help = ask::advice(error);
+    complain(&format!("error: {error}\n  = help: {help}\n"));
+    super::EXIT_CUT
+}
+
+/// Where the daemon has its admin socket. Mistakes elsewhere in its configuration are of no
+/// interest here: it may be about to be changed.
+fn sockets(daemon: DaemonArgument, env: Environment<'_>) -> Result<Vec<PathBuf>, u8> {
+    if let Some(socket) = daemon.socket {
+        return Ok(vec![socket]);
+    }
+    let (path, loaded) = load(daemon.config, env, Purpose::Check)?;
     let Some(daemon) = loaded.daemon else {
         complain(&loaded.report);
         return Err(EXIT_CONFIG);
@@ -224,6 +254,9 @@ fn sockets(config: Option<PathBuf>, env: Environment<'_>) -> Result<Vec<PathBuf>
 
 /// How long a daemon may take to say how it is: it may have a long turn behind it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a reload may take: disk buffers may have to be opened, on a disk that is busy.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Finds the configuration and loads it. Where none is named and none of the default paths
 /// exists, it says which were tried.

@@ -1,8 +1,9 @@
 //! The daemon from its command line to its exit code.
 //!
 //! [`cli`] reads the arguments; [`assembly`] puts a [`Daemon`] together from a configuration;
-//! this file is its life: start, run, drain, stop. [`notify`] tells systemd. `admin` is the
-//! socket that an operator asks, `routes` what can be asked, `status` the first answer.
+//! this file is its life: start, run, drain, stop. [`reload`] changes it while it runs.
+//! [`notify`] tells systemd. `admin` is the socket that an operator asks, `routes` what can be
+//! asked, `status` the first answer.
 //!
 //! A stop: sources take what has arrived and no more; everything on its way is delivered and
 //! answered; sinks flush and close; the reactor ends. The first SIGTERM or SIGINT begins it,
@@ -12,18 +13,23 @@
 mod admin;
 mod ask;
 pub mod assembly;
+mod books;
 mod buffer_cli;
 pub mod buffers;
+pub mod change;
 pub mod cli;
+mod departures;
 mod descriptors;
 mod memory_limit;
 pub mod notify;
 pub mod paths;
+pub mod reload;
 mod routes;
 mod status;
 mod status_table;
+mod wiring;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -31,7 +37,7 @@ use std::sync::Arc;
 
 use crate::buffer::storage::Storage;
 use crate::buffer::storage_sys::SystemStorage;
-use crate::config::{Config, Environment, Parts};
+use crate::config::{Config, Parts};
 use crate::deferred::Deferred;
 use crate::pipeline::component::Resources;
 use crate::pipeline::memory::Memory;
@@ -39,15 +45,17 @@ use crate::reactor::{
     Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
     start_thread,
 };
-use crate::telemetry::events::{Started, Starting, Stopped, StoppedBy, Stopping};
+use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
+use crate::telemetry::layer::{LevelSwitch, Levels};
 use crate::telemetry::{self, Format, LastErrors, Level};
-use crate::time::{Duration, Instant, Scheduler};
-use crate::transport::{Inherited, ListenError, Meter, Network, NetworkOptions, SysNet};
+use crate::time::{Duration, Instant};
+use crate::transport::{Inherited, Meter, Network, NetworkOptions, SysNet};
 
 use admin::AdminSocket;
-use assembly::{Daemon, StartError};
+use assembly::{Daemon, StartError, World};
 use buffers::Buffers;
 use paths::Paths;
+use reload::{Making, ReadEnvironment, Reloader};
 use status::Status;
 
 /// Something was cut off, or the daemon could not start for a reason that stays.
@@ -56,7 +64,7 @@ pub const EXIT_CUT: u8 = 1;
 pub const EXIT_TEMPORARY: u8 = 75;
 
 /// Runs the daemon with this configuration, which was read from `path`; gives the exit code.
-pub fn run(path: &Path, config: Config, parts: Parts, env: Environment<'_>) -> u8 {
+pub fn run(path: &Path, config: Config, parts: Parts, env: ReadEnvironment) -> u8 {
     let spawn = |name: &'static str, body| start_thread(name.into(), body).map(drop);
     let guard = match telemetry::init(log_options(&config), spawn) {
         Ok(guard) => guard,
@@ -73,8 +81,10 @@ pub fn run(path: &Path, config: Config, parts: Parts, env: Environment<'_>) -> u
     descriptors::check(&config);
     let surroundings = Surroundings {
         config: path.to_path_buf(),
-        paths: Paths::of(&config.daemon, env, nix::unistd::geteuid().is_root()),
+        paths: Paths::of(&config.daemon, &env, nix::unistd::geteuid().is_root()),
         last_errors: guard.last_errors(),
+        levels: guard.levels(),
+        env,
     };
     let code = match Life::begin(config, parts, surroundings) {
         Ok(life) => life.live(),
@@ -107,6 +117,8 @@ struct Surroundings {
     config: PathBuf,
     paths: Paths,
     last_errors: Arc<LastErrors>,
+    levels: LevelSwitch,
+    env: ReadEnvironment,
 }
 
 /// Why there is nothing to run.
@@ -126,15 +138,9 @@ impl Refusal {
                 format!("{what}: {error}"),
                 EXIT_TEMPORARY,
             ),
-            Refusal::Component(StartError { component, failure }) => {
-                let listen = failure.downcast_ref::<ListenError>();
-                let is_temporary = listen.is_some_and(ListenError::is_temporary);
-                let code = if is_temporary {
-                    EXIT_TEMPORARY
-                } else {
-                    EXIT_CUT
-                };
-                (component, failure.to_string(), code)
+            Refusal::Component(error) => {
+                let code = error.code();
+                (error.component, error.failure.to_string(), code)
             }
         };
         tracing::error!(event = "start_failed", component, "cannot start: {why}");
@@ -147,6 +153,7 @@ struct Life {
     reactor: Reactor,
     daemon: Rc<Daemon>,
     stop: Rc<Stop>,
+    reloader: Rc<Reloader>,
 }
 
 /// The most turns given to components that stop after a start that failed.
@@ -180,13 +187,12 @@ impl Life {
         let handle = reactor.handle();
         let began = (handle.now(), handle.wall());
         let memory = Memory::new(memory_limit::of(&config.daemon));
-        let resources = resources(&handle, &memory)?;
-        let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-        let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
-        let buffers = Buffers::new(&handle, storage, &around.paths.state_dir);
-        let daemon = Daemon::new(&config, parts, memory.clone(), &scheduler, &buffers);
-        let daemon = Rc::new(daemon.map_err(Refusal::Component)?);
-        let about = match daemon.start(&config, &resources) {
+        let world = world(&handle, &memory, &around.paths)?;
+        for name in world.buffers.orphans(&config) {
+            BufferOrphaned { name: &name }.log();
+        }
+        let daemon = Daemon::new(config, parts, world).map_err(Refusal::Component)?;
+        let about = match daemon.start() {
             Ok(about) => about,
             Err(error) => {
                 turn_until(&mut reactor, daemon.give_up());
@@ -197,21 +203,13 @@ impl Life {
             tracing::info!(event = "component_started", component, "{line}");
         }
         say_what_stops_what(&daemon);
-        let started = Started {
-            sources: config.sources.len(),
-            pipelines: config.pipelines.len(),
-            sinks: config.sinks.len(),
-            took: handle.fresh().since(began.0),
-        };
-        let summary = format!(
-            "running: {} sources, {} pipelines, {} sinks",
-            started.sources, started.pipelines, started.sinks
-        );
-        let limit = config.daemon.duration("stop_timeout");
+        let stop = Rc::<Stop>::default();
+        let reloader = reloader(&daemon, &stop, &handle, &memory, &around);
         let mut life = Life {
             reactor,
             daemon,
-            stop: Rc::default(),
+            stop,
+            reloader,
         };
         let status = Status {
             daemon: Rc::clone(&life.daemon),
@@ -222,26 +220,34 @@ impl Life {
             started: began,
             is_stopping: life.stop.is_asked(),
         };
-        life.open_admin(&resources, &around.paths, status)?;
+        life.open_admin(&around.paths, status)?;
         life.plan_stop(&handle);
-        life.answer_signals(&handle, limit)?;
+        life.answer_signals(&handle)?;
+        life.say_ready(&handle, began.0);
+        Ok(life)
+    }
+
+    /// In the first turn: everything is bound by then.
+    fn say_ready(&self, handle: &Handle, began: Instant) {
+        let config = self.daemon.config();
+        let started = Started {
+            sources: config.sources.len(),
+            pipelines: config.pipelines.len(),
+            sinks: config.sinks.len(),
+            took: handle.fresh().since(began),
+        };
+        let summary = self.daemon.summary();
         handle.call_when_running(move |handle| {
             started.log();
             notify::ready(&summary);
             notify::feed_watchdog(handle);
         });
-        Ok(life)
     }
 
     /// Opens the admin socket, which answers until the very end.
-    fn open_admin(
-        &mut self,
-        resources: &Resources,
-        paths: &Paths,
-        status: Status,
-    ) -> Result<(), Refusal> {
-        let routes = routes::all(Rc::new(status));
-        let opened = routes::open(resources.get::<Network>(), paths, routes);
+    fn open_admin(&mut self, paths: &Paths, status: Status) -> Result<(), Refusal> {
+        let routes = routes::all(Rc::new(status), Rc::clone(&self.reloader));
+        let opened = routes::open(&self.daemon.network(), paths, routes);
         let socket = match opened {
             Ok(socket) => socket,
             Err(failure) => {
@@ -277,23 +283,18 @@ impl Life {
         });
     }
 
-    fn answer_signals(&self, handle: &Handle, limit: Duration) -> Result<(), Refusal> {
+    fn answer_signals(&self, handle: &Handle) -> Result<(), Refusal> {
         let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
+        let reloader = Rc::clone(&self.reloader);
         let mut asked = 0;
         let answer = move |handle: &Handle, signal: Signal| match signal {
             Signal::Usr2 => daemon.log_counts(),
             Signal::Usr1 => daemon.reopen(),
-            Signal::Hup => {
-                tracing::info!(
-                    event = "reopened",
-                    component = "daemon",
-                    "SIGHUP: files are opened anew; to read the configuration again, restart"
-                );
-                daemon.reopen();
-            }
+            // It opens files anew, too. What came of it is in the log.
+            Signal::Hup => drop(reloader.reload(signal.name()).add_both(|_| ())),
             Signal::Term | Signal::Int => {
                 asked += 1;
-                stop.asked(handle, signal, asked, limit);
+                stop.asked(handle, signal, asked, daemon.stop_timeout());
             }
         };
         let watch = handle.signals(&Signal::ALL, answer);
@@ -385,14 +386,9 @@ fn say_what_stops_what(daemon: &Daemon) {
 
 /// What the books say was lost by stopping.
 fn cut_off(daemon: &Daemon) -> String {
-    let of_pipelines = daemon
-        .pipelines()
-        .iter()
-        .map(|p| p.ledger().dropped.snapshot());
-    let of_sinks = daemon
-        .ports()
-        .iter()
-        .map(|port| port.ledger().dropped.snapshot());
+    let (pipelines, ports) = (daemon.all_pipelines(), daemon.ports());
+    let of_pipelines = pipelines.iter().map(|it| it.ledger().dropped.snapshot());
+    let of_sinks = ports.iter().map(|port| port.ledger().dropped.snapshot());
     let lost = |tally: crate::pipeline::ledger::Tally| tally.get("shutdown").copied();
     let lost: u64 = of_pipelines.chain(of_sinks).filter_map(lost).sum();
     if lost == 0 {
@@ -420,6 +416,43 @@ fn reactor(config: &Config) -> Result<Reactor, Refusal> {
         ..Options::default()
     };
     Reactor::new(seams, options).map_err(Refusal::Reactor)
+}
+
+/// What a reload needs, and what it brings into force beside the components.
+fn reloader(
+    daemon: &Rc<Daemon>,
+    stop: &Rc<Stop>,
+    handle: &Handle,
+    memory: &Memory,
+    around: &Surroundings,
+) -> Rc<Reloader> {
+    let (reactor, memory, levels) = (handle.clone(), memory.clone(), around.levels.clone());
+    let apply = move |config: &Config| {
+        memory.set_limit(memory_limit::of(&config.daemon));
+        reactor.set_drain_timeout(config.daemon.duration("stop_timeout"));
+        let options = log_options(config);
+        levels.set(Levels::new(options.level, options.levels));
+    };
+    Reloader::new(Making {
+        daemon: Rc::clone(daemon),
+        reactor: handle.clone(),
+        path: around.config.clone(),
+        env: around.env,
+        is_stopping: stop.is_asked(),
+        apply: Box::new(apply),
+    })
+}
+
+/// What the daemon lives on.
+fn world(handle: &Handle, memory: &Memory, paths: &Paths) -> Result<World, Refusal> {
+    let resources = resources(handle, memory)?;
+    let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
+    Ok(World {
+        memory: memory.clone(),
+        scheduler: Rc::new(handle.clone()),
+        buffers: Buffers::new(handle, storage, &paths.state_dir),
+        resources: RefCell::new(resources),
+    })
 }
 
 /// What components may ask for.

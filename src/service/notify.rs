@@ -1,4 +1,4 @@
-//! What systemd is told, and the watchdog: READY, STATUS, STOPPING, WATCHDOG.
+//! What systemd is told, and the watchdog: READY, STATUS, RELOADING, STOPPING, WATCHDOG.
 //!
 //! Without NOTIFY_SOCKET every call does nothing. The keep-alive is sent from the reactor's own
 //! turn, at half the period that systemd asks for: a reactor that loops in a handler sends
@@ -17,6 +17,19 @@ const EXTEND_EVERY: Duration = Duration::from_secs(1);
 /// Everything is bound; `status` says what.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// A reload begins. In one datagram with the time, as systemd wants it since version 253.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(_) => send(&[NotifyState::Reloading]),
+    }
+}
+
+/// The reload is over, whatever came of it; `status` says what.
+pub fn reloaded(status: &str) {
+    ready(status);
 }
 
 /// The stop has begun.

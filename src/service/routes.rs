@@ -11,8 +11,11 @@ use crate::telemetry::events::{AdminOpened, AdminUnavailable};
 use crate::transport::Network;
 
 use super::admin::{AdminSocket, Route};
+use super::cli::EXIT_CONFIG;
 use super::paths::{Admin, Paths, make_state_dir};
+use super::reload::{Outcome, Reloader};
 use super::status::{self, Status};
+use super::{EXIT_CUT, EXIT_TEMPORARY};
 
 /// Opens the admin socket where `paths` say; `None` where there is to be none, or none can be.
 ///
@@ -61,7 +64,7 @@ fn without(is_given: bool, why: Failure) -> Result<Option<AdminSocket>, Failure>
 }
 
 /// Everything that can be asked of a running daemon.
-pub(super) fn all(status: Rc<Status>) -> Vec<Route> {
+pub(super) fn all(status: Rc<Status>, reloader: Rc<Reloader>) -> Vec<Route> {
     let debug = Rc::clone(&status);
     vec![
         Route {
@@ -76,8 +79,46 @@ pub(super) fn all(status: Rc<Status>) -> Vec<Route> {
             about: "the same, with timers, connections and what is pending",
             answer: Box::new(move || shown(&debug, true)),
         },
+        Route {
+            method: "POST",
+            path: RELOAD,
+            about: "reads the config again and goes over to it, or stays as it is",
+            answer: Box::new(move || reloaded(&reloader)),
+        },
     ]
 }
+
+fn reloaded(reloader: &Rc<Reloader>) -> crate::http::ServiceFuture {
+    let reloading = reloader.reload("marline reload");
+    Box::pin(async move {
+        let outcome = reloading.await;
+        let Ok(Outcome { code, text }) = outcome else {
+            return Response::new(500).because("the reload was given up");
+        };
+        let status = match code {
+            0 => 200,
+            EXIT_CONFIG => 422,
+            EXIT_TEMPORARY => 503,
+            _ => 500,
+        };
+        let mut response = Response::new(status).with("content-type", "text/plain; charset=utf-8");
+        response.body = text.into();
+        response
+    })
+}
+
+/// The exit code that an answer of [`RELOAD`] stands for.
+pub(super) fn reload_code(status: u16) -> u8 {
+    match status {
+        200 => 0,
+        422 => EXIT_CONFIG,
+        503 => EXIT_TEMPORARY,
+        _ => EXIT_CUT,
+    }
+}
+
+/// Where a reload is asked for.
+pub(super) const RELOAD: &str = "/reload";
 
 fn shown(status: &Status, debug: bool) -> crate::http::ServiceFuture {
     let text = status::text(&status.report(debug));

@@ -60,8 +60,9 @@ impl Status {
     pub fn report(&self, debug: bool) -> Value {
         let flows = self.daemon.flows();
         let flows: HashMap<&str, &Flow> = flows.iter().map(|flow| (&*flow.name, flow)).collect();
-        let ports = self.daemon.ports().iter();
-        let ports: HashMap<&str, &Rc<Port>> = ports.map(|port| (port.name(), port)).collect();
+        let ports = self.daemon.ports();
+        let ports: HashMap<&str, &Rc<Port>> =
+            ports.iter().map(|port| (port.name(), port)).collect();
         let sources = self.daemon.describe_sources().into_iter().map(|source| {
             let flow = flows.get(&*source.name).copied();
             self.source(&source, flow)
@@ -72,8 +73,11 @@ impl Status {
             self.sink(&sink, port)
         });
         let sinks: Vec<Value> = sinks.collect();
-        let pipelines = self.daemon.pipelines().iter();
-        let pipelines: Vec<Value> = pipelines.map(|pipeline| self.pipeline(pipeline)).collect();
+        let pipelines = self.daemon.pipelines();
+        let pipelines: Vec<Value> = pipelines
+            .iter()
+            .map(|pipeline| self.pipeline(pipeline))
+            .collect();
         let mut report = json!({
             "schema": SCHEMA,
             "daemon": self.daemon_itself(),

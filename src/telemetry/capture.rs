@@ -11,7 +11,7 @@ use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::layer::{Layer, Levels, Observer};
+use super::layer::{Layer, LevelSwitch, Levels, Observer};
 use super::record::{Level, Record};
 use crate::time::SystemClock;
 
@@ -55,7 +55,11 @@ impl Capture {
         SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
         let kept = Arc::new(Kept::default());
         let levels = Levels::new(Level::Trace, Vec::new());
-        let layer = Layer::new(levels, Box::new(SystemClock::new()), vec![kept.clone()]);
+        let layer = Layer::new(
+            LevelSwitch::new(levels),
+            Box::new(SystemClock::new()),
+            vec![kept.clone()],
+        );
         let guard = tracing::subscriber::set_default(Registry::default().with(layer));
         Capture {
             kept,

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod operator;
+mod reload;
 mod sinks;
 mod sockets;
 mod sources;
@@ -17,6 +18,7 @@ use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
 pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
+pub use reload::{BufferLeft, BufferOrphaned, ReloadFailed, ReloadIgnored, Reloaded, SinkRemoved};
 pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};
 pub use sockets::{ReplayShort, Replayed};
 pub use sources::{

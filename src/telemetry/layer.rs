@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
@@ -60,9 +60,32 @@ impl Levels {
     }
 }
 
+/// The levels in force. They may change at any time.
+#[derive(Clone, Debug)]
+pub struct LevelSwitch(Arc<RwLock<Levels>>);
+
+impl LevelSwitch {
+    /// A switch that stands at `levels`.
+    pub fn new(levels: Levels) -> LevelSwitch {
+        LevelSwitch(Arc::new(RwLock::new(levels)))
+    }
+
+    /// These are in force from now on.
+    pub fn set(&self, levels: Levels) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = levels;
+        // What is not wanted is known by its callsite, and asked for once.
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    fn now(&self) -> RwLockReadGuard<'_, Levels> {
+        // Nothing that can panic runs under the lock.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Shows records to observers.
 pub struct Layer {
-    levels: Levels,
+    levels: LevelSwitch,
     clock: Box<dyn Clock + Send + Sync>,
     observers: Vec<Arc<dyn Observer>>,
 }
@@ -78,7 +101,7 @@ const OURS: &str = "marline";
 impl Layer {
     /// A layer in front of `observers`.
     pub fn new(
-        levels: Levels,
+        levels: LevelSwitch,
         clock: Box<dyn Clock + Send + Sync>,
         observers: Vec<Arc<dyn Observer>>,
     ) -> Layer {
@@ -101,7 +124,7 @@ impl Layer {
             callsite: std::ptr::from_ref(metadata).addr(),
         };
         event.record(&mut record);
-        if self.levels.wants(&record.component, record.level) {
+        if self.levels.now().wants(&record.component, record.level) {
             self.show(&record);
         }
     }
@@ -149,11 +172,11 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let level = Level::from(metadata.level());
         let is_ours = metadata.target().starts_with(OURS);
-        level <= self.levels.widest() && (is_ours || level <= Level::Warn)
+        level <= self.levels.now().widest() && (is_ours || level <= Level::Warn)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.levels.widest() {
+        Some(match self.levels.now().widest() {
             Level::Error => LevelFilter::ERROR,
             Level::Warn => LevelFilter::WARN,
             Level::Info => LevelFilter::INFO,
@@ -217,7 +240,11 @@ mod tests {
     }
 
     fn with(levels: Levels, observers: Vec<Arc<dyn Observer>>, log: impl FnOnce()) {
-        let layer = Layer::new(levels, Box::new(SystemClock::new()), observers);
+        let layer = Layer::new(
+            LevelSwitch::new(levels),
+            Box::new(SystemClock::new()),
+            observers,
+        );
         tracing::subscriber::with_default(Registry::default().with(layer), log);
     }
 

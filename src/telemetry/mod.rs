@@ -38,7 +38,7 @@ pub use format::Format;
 pub use last_errors::{Complaint, LastErrors};
 pub use record::Level;
 
-use layer::{Layer, Levels};
+use layer::{Layer, LevelSwitch, Levels};
 use queue::Queue;
 use writer::Output;
 
@@ -91,13 +91,17 @@ where
     let of_writer = Arc::clone(&queue);
     let body = Box::new(move || writer::run(&of_writer, output));
     spawn("log", body).map_err(InitError::Thread)?;
-    let levels = Levels::new(options.level, options.levels);
+    let levels = LevelSwitch::new(Levels::new(options.level, options.levels));
     let last_errors = Arc::<LastErrors>::default();
     let observers: Vec<Arc<dyn layer::Observer>> = vec![queue.clone(), last_errors.clone()];
-    let layer = Layer::new(levels, Box::new(SystemClock::new()), observers);
+    let layer = Layer::new(levels.clone(), Box::new(SystemClock::new()), observers);
     tracing::subscriber::set_global_default(Registry::default().with(layer))
         .map_err(|_| InitError::AlreadySet)?;
-    Ok(Guard { queue, last_errors })
+    Ok(Guard {
+        queue,
+        last_errors,
+        levels,
+    })
 }
 
 fn default_format() -> Format {
@@ -123,6 +127,7 @@ fn human() -> Format {
 pub struct Guard {
     queue: Arc<Queue>,
     last_errors: Arc<LastErrors>,
+    levels: LevelSwitch,
 }
 
 /// How long a dropped guard waits for the writer.
@@ -138,6 +143,11 @@ impl Guard {
     /// What each component complained of last.
     pub fn last_errors(&self) -> Arc<LastErrors> {
         Arc::clone(&self.last_errors)
+    }
+
+    /// Changes what is written.
+    pub fn levels(&self) -> LevelSwitch {
+        self.levels.clone()
     }
 
     /// Records dropped so far because the queue was full or the output failed.

@@ -1,16 +1,17 @@
 //! Sockets that systemd opened for us (sd_listen_fds(3)), by their names.
 //!
 //! The environment is read once, at start, before anything else opens descriptors, and the
-//! sockets are kept until somebody listens on `systemd:NAME`. They are ignored when they are
+//! sockets are kept for whoever listens on `systemd:NAME`. They are ignored when they are
 //! meant for another process or when there are not as many names as descriptors. Whatever
 //! they are, they become non-blocking and are not inherited by children.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use rustix::net::{SocketType, sockopt};
 
-/// Sockets handed over and not taken yet.
+/// Sockets handed over.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(String, OwnedFd)>,
@@ -58,14 +59,13 @@ impl Inherited {
         }
     }
 
-    /// All sockets of that name that carry `what`, in their order. One socket unit may open
-    /// both kinds under one name.
-    pub(super) fn take(&mut self, name: &str, what: Carries) -> Vec<OwnedFd> {
-        let all = std::mem::take(&mut self.sockets);
-        let wanted = |(of, socket): &(String, OwnedFd)| of == name && carries(socket) == what;
-        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(wanted);
-        self.sockets = left;
-        taken.into_iter().map(|(_, socket)| socket).collect()
+    /// Duplicates of all sockets of that name that carry `what`, in their order. One socket unit
+    /// may open both kinds under one name. The sockets themselves stay here: systemd gives them
+    /// once, and a reload may ask again.
+    pub(super) fn lend(&self, name: &str, what: Carries) -> io::Result<Vec<OwnedFd>> {
+        let wanted = |(of, socket): &&(String, OwnedFd)| of == name && carries(socket) == what;
+        let lent = self.sockets.iter().filter(wanted);
+        lent.map(|(_, socket)| socket.try_clone()).collect()
     }
 
     /// Whether a socket of that name carries `what`.
@@ -142,15 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_one_name_are_taken_together_and_once() {
+    fn sockets_of_one_name_are_lent_together() {
         let socket = || std::os::unix::net::UnixDatagram::unbound().unwrap().into();
         let named = [("a", socket()), ("b", socket()), ("a", socket())];
-        let mut all = Inherited::of(named.map(|(name, socket)| (name.to_string(), socket)));
+        let all = Inherited::of(named.map(|(name, socket)| (name.to_string(), socket)));
         assert_eq!(all.names(), ["a", "b"]);
         assert!(all.has("a", Carries::Datagrams) && !all.has("a", Carries::Streams));
-        assert_eq!(all.take("a", Carries::Streams).len(), 0);
-        assert_eq!(all.take("a", Carries::Datagrams).len(), 2);
-        assert_eq!(all.take("a", Carries::Datagrams).len(), 0);
-        assert_eq!(all.names(), ["b"]);
+        assert_eq!(all.lend("a", Carries::Streams).unwrap().len(), 0);
+        assert_eq!(all.lend("a", Carries::Datagrams).unwrap().len(), 2);
+        assert_eq!(all.lend("a", Carries::Datagrams).unwrap().len(), 2);
+        assert_eq!(all.names(), ["a", "b"]);
     }
 }

@@ -20,6 +20,7 @@ use super::address::Address;
 use super::adopt::Carries;
 use super::chunk::CHUNK_BYTES;
 use super::connection::{CloseReason, Peer};
+use super::handover::Socket;
 use super::listener::{self, ListenError};
 use super::net::{BindOptions, Endpoint, Net, Received, SocketId, SocketOption};
 use super::network::Network;
@@ -71,10 +72,12 @@ impl Default for DatagramOptions {
     }
 }
 
-/// A datagram socket. Dropping it changes nothing; `close` ends it.
+/// A datagram socket. Dropping it changes nothing; `close` ends it. One whose socket was taken
+/// over by somebody else does nothing any more.
 #[derive(Clone)]
 pub struct DatagramSocket {
     post: Rc<Post>,
+    lease: u64,
 }
 
 impl DatagramSocket {
@@ -83,7 +86,7 @@ impl DatagramSocket {
     /// former one.
     pub fn send(&self, payload: &[u8], to: Option<&Peer>) -> io::Result<()> {
         let post = &self.post;
-        if post.token.get().is_none() {
+        if post.token.get().is_none() || !self.is_served() {
             return Err(ErrorKind::NotConnected.into());
         }
         let sent = post
@@ -104,6 +107,9 @@ impl DatagramSocket {
     /// Datagrams that the kernel had no room for since the socket was ours; `None` where it does
     /// not tell. Asks the kernel, while the socket is open.
     pub fn kernel_drops(&self) -> Option<u64> {
+        if !self.is_served() {
+            return None;
+        }
         self.post.look_at_drops();
         self.post.drops.get().map(|drops| drops.total)
     }
@@ -111,32 +117,42 @@ impl DatagramSocket {
     /// What the kernel holds for the socket at most, in bytes; `None` where that is not what
     /// limits it (a Unix socket's sender is made to wait).
     pub fn receive_buffer_bytes(&self) -> Option<usize> {
-        self.post.receive_buffer_bytes
+        self.post.receive_buffer_bytes.get()
     }
 
     /// Receives nothing more until `resume`; the kernel's buffer fills, then it drops.
     pub fn pause(&self) {
+        if !self.is_served() {
+            return;
+        }
         self.post.paused.set(true);
         self.interest(Handle::remove_reader);
     }
 
     /// Receives on.
     pub fn resume(&self) {
-        if self.post.paused.replace(false) {
-            self.interest(Handle::add_reader);
+        if self.is_served() {
+            self.post.resume();
         }
+    }
+
+    /// Whether the socket is still this owner's.
+    fn is_served(&self) -> bool {
+        self.post.lease.get() == self.lease
     }
 
     /// Closes the socket; `closed` is called later in the turn.
     pub fn close(&self) {
-        if let Some(token) = self.post.token.take() {
-            let reactor = self.post.network.reactor();
-            reactor.lose(token, Failure::msg("the socket was closed"));
+        if self.is_served() {
+            self.post.close();
         }
     }
 
     /// Receives what has arrived by now, then closes.
     pub fn drain(&self) {
+        if !self.is_served() {
+            return;
+        }
         self.post.draining.set(true);
         if let Some(token) = self.post.token.get() {
             self.post.network.reactor().look_again(token);
@@ -169,6 +185,11 @@ pub(super) fn bind(
     mut make: impl FnMut() -> Box<dyn Datagrams>,
 ) -> Result<Vec<DatagramSocket>, ListenError> {
     let error = |cause| ListenError::new(address, cause);
+    let promised = network.promised_datagrams(address);
+    if !promised.is_empty() {
+        let mut keep = |(place, post)| Post::promise(network, place, &post, options, make());
+        return Ok(promised.into_iter().map(&mut keep).collect());
+    }
     let ids = match address {
         Address::Systemd(name) => inherited(network, name),
         _ => open(network, address, &options.bind),
@@ -178,10 +199,15 @@ pub(super) fn bind(
         .iter()
         .map(|id| Post::start(network, *id, options, make()))
         .collect();
-    sockets.map_err(|cause| {
+    let sockets = sockets.map_err(|cause| {
         ids.iter().for_each(|id| network.net().close(*id));
         error(cause)
-    })
+    })?;
+    for socket in &sockets {
+        let post = Rc::downgrade(&socket.post);
+        network.note(address, Socket::Datagrams(post));
+    }
+    Ok(sockets)
 }
 
 fn open(network: &Network, address: &Address, options: &BindOptions) -> io::Result<Vec<SocketId>> {
@@ -238,11 +264,15 @@ pub(super) fn dial(
         })
 }
 
-struct Post {
+/// One open datagram socket, whoever it serves.
+pub(super) struct Post {
     network: Network,
     socket: SocketId,
     local: Endpoint,
-    max_bytes: usize,
+    /// Which [`DatagramSocket`] it serves, and the number of the last one that was made.
+    lease: Cell<u64>,
+    leases: Cell<u64>,
+    max_bytes: Cell<usize>,
     /// `None` once it is closed.
     token: Cell<Option<Token>>,
     paused: Cell<bool>,
@@ -250,7 +280,7 @@ struct Post {
     dropped: Cell<u64>,
     /// `None` where the kernel does not tell.
     drops: Cell<Option<Drops>>,
-    receive_buffer_bytes: Option<usize>,
+    receive_buffer_bytes: Cell<Option<usize>>,
     /// Absent while it runs, and after the end.
     datagrams: RefCell<Option<Box<dyn Datagrams>>>,
     complaint_after: Cell<Instant>,
@@ -288,13 +318,15 @@ impl Post {
             network: network.clone(),
             socket,
             local,
-            max_bytes: options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX),
+            lease: Cell::new(0),
+            leases: Cell::new(0),
+            max_bytes: Cell::new(options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX)),
             token: Cell::new(None),
             paused: Cell::new(false),
             draining: Cell::new(false),
             dropped: Cell::new(0),
             drops: Cell::new(drops.map(|last| Drops { last, total: 0 })),
-            receive_buffer_bytes,
+            receive_buffer_bytes: Cell::new(receive_buffer_bytes),
             datagrams: RefCell::new(Some(datagrams)),
             complaint_after: Cell::new(Instant::ZERO),
             complaints_left_out: Cell::new(0),
@@ -304,7 +336,71 @@ impl Post {
         let token = network.reactor().register(pollable, handler)?;
         post.token.set(Some(token));
         network.reactor().add_reader(token);
-        Ok(DatagramSocket { post })
+        Ok(DatagramSocket { post, lease: 0 })
+    }
+
+    /// A socket that is to be served from the commit of the handover on.
+    fn promise(
+        network: &Network,
+        place: u64,
+        post: &Rc<Post>,
+        options: &DatagramOptions,
+        datagrams: Box<dyn Datagrams>,
+    ) -> DatagramSocket {
+        let lease = post.leases.get() + 1;
+        post.leases.set(lease);
+        let post = Rc::clone(post);
+        let (kept, options) = (Rc::clone(&post), options.clone());
+        network.keep(place, move || kept.serve(lease, &options, datagrams));
+        DatagramSocket { post, lease }
+    }
+
+    /// Whatever comes from now on is the new owner's.
+    fn serve(&self, lease: u64, options: &DatagramOptions, datagrams: Box<dyn Datagrams>) {
+        let max_bytes = options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX);
+        self.max_bytes.set(max_bytes);
+        if let Some(asked) = options
+            .bind
+            .receive_buffer_bytes
+            .filter(|_| self.local.is_ip())
+        {
+            let net = self.network.net();
+            let set = net.set(self.socket, SocketOption::ReceiveBuffer(asked));
+            if let Err(error) = set {
+                self.complain(&format!("its receive buffer cannot be set: {error}"));
+            }
+            let granted = net.receive_buffer(self.socket).ok();
+            self.receive_buffer_bytes.set(granted);
+        }
+        self.look_at_drops();
+        let drops = self.drops.get();
+        self.drops
+            .set(drops.map(|drops| Drops { total: 0, ..drops }));
+        self.lease.set(lease);
+        let former = self.datagrams.replace(Some(datagrams));
+        if let Some(former) = former {
+            former.closed(&CloseReason::Local);
+        }
+        self.resume();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.token.get().is_some()
+    }
+
+    fn resume(&self) {
+        if let Some(token) = self.token.get()
+            && self.paused.replace(false)
+        {
+            self.network.reactor().add_reader(token);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        if let Some(token) = self.token.take() {
+            let reactor = self.network.reactor();
+            reactor.lose(token, Failure::msg("the socket was closed"));
+        }
     }
 
     /// Fills one chunk, hands out what it holds, and leaves the rest for the next turn.
@@ -313,8 +409,9 @@ impl Post {
         let mut filled = 0;
         let mut batch: Vec<(usize, Received)> = Vec::new();
         let mut progress = Progress::More;
-        while batch.len() < DATAGRAMS_PER_TURN && CHUNK_BYTES - filled >= self.max_bytes {
-            let room = &mut chunk[filled..filled + self.max_bytes];
+        let max_bytes = self.max_bytes.get();
+        while batch.len() < DATAGRAMS_PER_TURN && CHUNK_BYTES - filled >= max_bytes {
+            let room = &mut chunk[filled..filled + max_bytes];
             match self.network.net().recv(self.socket, room) {
                 Ok(received) => {
                     let start = filled;
@@ -338,8 +435,7 @@ impl Post {
         }
         self.deliver(&chunk.keep(filled), batch);
         if self.draining.get() && matches!(progress, Progress::Blocked) {
-            let post = Rc::clone(self);
-            DatagramSocket { post }.close();
+            self.close();
         }
         progress
     }
@@ -375,6 +471,7 @@ impl Post {
         };
         let socket = DatagramSocket {
             post: Rc::clone(self),
+            lease: self.lease.get(),
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *datagrams, &socket)));
         *self.datagrams.borrow_mut() = Some(datagrams);

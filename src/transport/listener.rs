@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::address::Address;
 use super::adopt::Carries;
 use super::connection::{ConnectionOptions, Peer, Protocol};
+use super::handover::Socket;
 use super::limits::{CONNECTIONS_MAX, Limits, Permit, Refusal};
 use super::net::{BindOptions, Endpoint, SocketId};
 use super::network::Network;
@@ -126,10 +127,12 @@ pub(super) fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// A listening socket. Dropping it changes nothing; `stop` ends it.
+/// A listening socket. Dropping it changes nothing; `stop` ends it. One whose socket was taken
+/// over by somebody else does nothing any more.
 #[derive(Clone)]
 pub struct Listener {
     acceptor: Rc<Acceptor>,
+    lease: u64,
 }
 
 impl Listener {
@@ -143,18 +146,25 @@ impl Listener {
     /// fires too.
     pub fn stop(&self) -> Deferred<()> {
         let (promise, deferred) = Deferred::new();
-        let acceptor = Rc::clone(&self.acceptor);
+        let listener = self.clone();
         self.acceptor.network.reactor().call_soon(move |_| {
-            acceptor.accept_rest();
-            acceptor.close();
+            if listener.is_served() {
+                listener.acceptor.accept_rest();
+                listener.acceptor.close();
+            }
             promise.callback(());
         });
         deferred
     }
 
+    /// Whether the socket is still this owner's.
+    fn is_served(&self) -> bool {
+        self.acceptor.lease.get() == self.lease
+    }
+
     /// Leaves new connections waiting in the backlog.
     pub fn pause(&self) {
-        if let Some(token) = self.acceptor.token.get() {
+        if let Some(token) = self.acceptor.token.get().filter(|_| self.is_served()) {
             self.acceptor.pause.set(Pause::Asked);
             self.acceptor.network.reactor().remove_reader(token);
         }
@@ -162,10 +172,8 @@ impl Listener {
 
     /// Accepts on.
     pub fn resume(&self) {
-        if let (Pause::Asked, Some(token)) = (self.acceptor.pause.get(), self.acceptor.token.get())
-        {
-            self.acceptor.pause.set(Pause::None);
-            self.acceptor.network.reactor().add_reader(token);
+        if self.is_served() {
+            self.acceptor.resume();
         }
     }
 }
@@ -190,6 +198,11 @@ pub(super) fn listen(
         connection: Rc::new(options.connection),
         accept,
     };
+    let promised = network.promised_listeners(address);
+    if !promised.is_empty() {
+        let keep = |(place, acceptor)| Acceptor::promise(network, place, &acceptor, &shared);
+        return Ok(promised.into_iter().map(keep).collect());
+    }
     let sockets = match address {
         Address::Systemd(name) => inherited(network, name).map_err(error)?,
         _ => open(network, address, &options.bind).map_err(error)?,
@@ -198,13 +211,18 @@ pub(super) fn listen(
         .iter()
         .map(|socket| Acceptor::start(network, *socket, &shared))
         .collect();
-    listeners.map_err(|cause| {
+    let listeners = listeners.map_err(|cause| {
         // Some may listen already; all are closed, for a set is opened whole or not at all.
         sockets
             .iter()
             .for_each(|socket| network.net().close(*socket));
         error(cause)
-    })
+    })?;
+    for listener in &listeners {
+        let acceptor = Rc::downgrade(&listener.acceptor);
+        network.note(address, Socket::Listener(acceptor));
+    }
+    Ok(listeners)
 }
 
 fn open(network: &Network, address: &Address, bind: &BindOptions) -> io::Result<Vec<SocketId>> {
@@ -281,11 +299,15 @@ struct Shared {
     accept: Rc<dyn Accept>,
 }
 
-struct Acceptor {
+/// One open listening socket, whoever it serves.
+pub(super) struct Acceptor {
     network: Network,
     socket: SocketId,
     local: Endpoint,
-    shared: Shared,
+    shared: RefCell<Shared>,
+    /// Which [`Listener`] it serves, and the number of the last one that was made.
+    lease: Cell<u64>,
+    leases: Cell<u64>,
     /// `None` once it is stopped.
     token: Cell<Option<Token>>,
     pause: Cell<Pause>,
@@ -315,7 +337,9 @@ impl Acceptor {
             network: network.clone(),
             socket,
             local: network.net().local(socket)?,
-            shared: shared.clone(),
+            shared: RefCell::new(shared.clone()),
+            lease: Cell::new(0),
+            leases: Cell::new(0),
             token: Cell::new(None),
             pause: Cell::new(Pause::None),
             backoff: Cell::new(BACKOFF_FIRST),
@@ -328,10 +352,47 @@ impl Acceptor {
         let token = network.reactor().register(pollable, handler)?;
         acceptor.token.set(Some(token));
         network.reactor().add_reader(token);
-        Ok(Listener { acceptor })
+        Ok(Listener { acceptor, lease: 0 })
     }
 
-    fn close(&self) {
+    /// A listener that is to be served from the commit of the handover on.
+    fn promise(
+        network: &Network,
+        place: u64,
+        acceptor: &Rc<Acceptor>,
+        shared: &Shared,
+    ) -> Listener {
+        let lease = acceptor.leases.get() + 1;
+        acceptor.leases.set(lease);
+        let acceptor = Rc::clone(acceptor);
+        let (kept, shared) = (Rc::clone(&acceptor), shared.clone());
+        network.keep(place, move || kept.serve(lease, shared));
+        Listener { acceptor, lease }
+    }
+
+    /// Whoever connects from now on is the new owner's.
+    fn serve(&self, lease: u64, shared: Shared) {
+        // Accepted sockets inherit them; what cannot be set stays as it was.
+        if let Err(error) = stream::set_up(&self.network, self.socket, &shared.connection) {
+            self.complain(&error, "cannot set the options of a listener that is kept");
+        }
+        self.lease.set(lease);
+        *self.shared.borrow_mut() = shared;
+        self.resume();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.token.get().is_some()
+    }
+
+    fn resume(&self) {
+        if let (Pause::Asked, Some(token)) = (self.pause.get(), self.token.get()) {
+            self.pause.set(Pause::None);
+            self.network.reactor().add_reader(token);
+        }
+    }
+
+    pub(super) fn close(&self) {
         if let Some(token) = self.token.take() {
             self.network.reactor().deregister(token);
             self.network.net().close(self.socket);
@@ -371,15 +432,18 @@ impl Acceptor {
     }
 
     fn admit(&self, socket: SocketId, peer: Peer) {
-        let accept = &self.shared.accept;
+        let shared = self.shared.borrow().clone();
+        let accept = &shared.accept;
         let asked = catch_unwind(AssertUnwindSafe(|| {
-            match self.shared.limits.admit(peer.endpoint()) {
+            match shared.limits.admit(peer.endpoint()) {
                 Ok(permit) => (accept.accepted(&peer), Some(permit)),
                 Err(refusal) => (accept.refused(&peer, refusal), None),
             }
         }));
         match asked {
-            Ok((Some(protocol), permit)) => self.open(socket, peer, protocol, permit),
+            Ok((Some(protocol), permit)) => {
+                self.open(socket, peer, protocol, permit, &shared.connection);
+            }
             Ok((None, _)) => self.network.net().close(socket),
             Err(_) => {
                 // The panic hook has logged it; the connection it was for is closed.
@@ -394,12 +458,13 @@ impl Acceptor {
         peer: Peer,
         protocol: Box<dyn Protocol>,
         permit: Option<Permit>,
+        options: &Rc<ConnectionOptions>,
     ) {
         let opened = Stream::open(StreamParts {
             network: self.network.clone(),
             socket,
             peer,
-            options: Rc::clone(&self.shared.connection),
+            options: Rc::clone(options),
             protocol,
             permit,
         });

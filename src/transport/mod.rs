@@ -7,7 +7,7 @@
 //! - [`connection`]: [`Protocol`] and [`Connection`]; `stream`: how they work; `outbox`: the
 //!   write queue; [`chunk`]: what sockets are read into
 //! - [`listener`] and [`limits`]; [`connector`] and [`resolver`]; [`client`] and [`backoff`]
-//! - [`datagram`]
+//! - [`datagram`]; `handover`: sockets that stay open while their owners change
 //!
 //! What holds everywhere: a handler never holds a descriptor, nothing here grows without a
 //! named bound, protocols are called from the reactor only, and every socket that was opened
@@ -21,6 +21,7 @@ pub mod client;
 pub mod connection;
 pub mod connector;
 pub mod datagram;
+mod handover;
 pub mod limits;
 pub mod listener;
 pub mod net;

@@ -15,6 +15,7 @@ use super::client::{Client, ClientOptions, Dialler};
 use super::connection::{Connection, ConnectionId, Protocol};
 use super::connector::{self, ConnectOptions};
 use super::datagram::{self, DatagramOptions, DatagramSocket, Datagrams};
+use super::handover::Places;
 use super::listener::{self, Accept, ListenError, ListenOptions, Listener};
 use super::net::{Net, SocketId};
 use super::resolver::Resolver;
@@ -25,6 +26,8 @@ use crate::reactor::Handle;
 #[derive(Clone)]
 pub struct Network {
     inner: Rc<Inner>,
+    /// Whose the sockets are that are opened through this handle.
+    owner: Rc<str>,
 }
 
 struct Inner {
@@ -33,6 +36,7 @@ struct Inner {
     chunks: ChunkPool,
     resolver: Resolver,
     inherited: RefCell<Inherited>,
+    places: RefCell<Places>,
     connections: Cell<u64>,
     seed: Cell<u64>,
 }
@@ -60,8 +64,26 @@ impl Network {
                 inherited: RefCell::new(options.inherited),
                 connections: Cell::new(0),
                 seed: Cell::new(options.seed),
+                places: RefCell::default(),
             }),
+            owner: "".into(),
         }
+    }
+
+    /// The same network, for `owner`: whose sockets are its own is what a handover goes by.
+    pub fn owned_by(&self, owner: &str) -> Network {
+        Network {
+            inner: Rc::clone(&self.inner),
+            owner: owner.into(),
+        }
+    }
+
+    pub(super) fn owner(&self) -> &Rc<str> {
+        &self.owner
+    }
+
+    pub(super) fn places(&self) -> &RefCell<Places> {
+        &self.inner.places
     }
 
     /// Listens for streams at `address`: one listener, or as many as systemd handed over under
@@ -133,26 +155,26 @@ impl Network {
         &*self.inner.net
     }
 
-    /// Whether a socket that carries `what` was handed over under `name` and not taken yet.
+    /// Whether a socket that carries `what` was handed over under `name`.
     pub fn has_inherited(&self, name: &str, what: Carries) -> bool {
         self.inner.inherited.borrow().has(name, what)
     }
 
-    /// Takes the sockets of one kind that were handed over under `name`; a second caller finds
-    /// none.
+    /// The sockets of one kind that were handed over under `name`. They are duplicates: a source
+    /// that goes and comes back finds its sockets again.
     pub(super) fn take_inherited(
         &self,
         name: &str,
         what: Carries,
     ) -> io::Result<Vec<(SocketId, super::SocketKind)>> {
-        let sockets = self.inner.inherited.borrow_mut().take(name, what);
+        let sockets = self.inner.inherited.borrow().lend(name, what)?;
         sockets
             .into_iter()
             .map(|socket| self.net().adopt(socket))
             .collect()
     }
 
-    /// The names of the sockets that were handed over and not taken yet.
+    /// The names of the sockets that were handed over.
     pub fn unit_sockets(&self) -> Vec<String> {
         self.inner.inherited.borrow().names()
     }

@@ -88,6 +88,14 @@ impl Daemon {
         self.folder().join(name)
     }
 
+    /// Puts another configuration in the place of the one that it was started with, in one go.
+    pub fn write_config(&self, config: &str) {
+        let text = config_text(self.folder(), config);
+        let aside = self.path("marline.toml.new");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, self.path("marline.toml")).unwrap();
+    }
+
     /// The process.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -282,13 +290,18 @@ impl Log {
     }
 }
 
-/// The command that runs marline on `config` in `folder`.
-fn command(folder: &Path, config: &str) -> Command {
-    let path = folder.join("marline.toml");
+/// What the file says for `config`.
+fn config_text(folder: &Path, config: &str) -> String {
     let text = config.replace("{folder}", folder.to_str().unwrap());
     let own = "[daemon]\nstate_dir = \"state\"\nlog.format = \"json\"\nlog.level = \"debug\"\n";
     let own = if text.contains("[daemon]") { "" } else { own };
-    fs::write(&path, format!("{own}\n{text}")).unwrap();
+    format!("{own}\n{text}")
+}
+
+/// The command that runs marline on `config` in `folder`.
+fn command(folder: &Path, config: &str) -> Command {
+    let path = folder.join("marline.toml");
+    fs::write(&path, config_text(folder, config)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_marline"));
     command
         .arg("run")

@@ -52,8 +52,8 @@ pub fn judge(world: &World) -> Result<(), String> {
         let judged = fetched(world, &world.plan.fetched);
         judged.map_err(|why| format!("fetch: {why}"))?;
     }
-    let dropped = world.daemon.pipelines().iter();
-    let dropped: u64 = dropped.map(|it| it.ledger().dropped.total()).sum();
+    let pipelines = world.daemon.all_pipelines();
+    let dropped: u64 = pipelines.iter().map(|it| it.ledger().dropped.total()).sum();
     require(dropped == 0, || {
         format!("the pipeline dropped {dropped} events")
     })?;

@@ -3,17 +3,18 @@
 //!
 //! The daemon is a whole one; the hour takes a moment.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
-use marline::service::assembly::Daemon;
+use marline::service::assembly::{Daemon, World};
 use marline::sim::{FaultPlan, Random};
 use marline::telemetry::capture::Capture;
 use marline::telemetry::record::{Level, Record};
-use marline::time::{Clock, Instant, Scheduler};
+use marline::time::{Clock, Instant};
 use marline::transport::{BindOptions, Endpoint, Net, Network, NetworkOptions, SocketId};
 
 use super::world::{Outside, buffers_on, load, make_with};
@@ -42,13 +43,14 @@ fn f_099_a_sink_that_is_down_for_an_hour_is_tried_calmly_and_told_once() {
     let net = Rc::new(outside.net.clone());
     resources.lend(Network::new(&handle, net, NetworkOptions::default()));
     resources.lend(handle.clone());
-    let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-    let buffers = buffers_on(&handle, Arc::new(outside.storage.clone()), 1);
-    let daemon = Daemon::new(&config, parts, Memory::new(1 << 20), &scheduler, &buffers).unwrap();
-    daemon
-        .start(&config, &resources)
-        .map_err(|it| it.failure)
-        .unwrap();
+    let world = World {
+        memory: Memory::new(1 << 20),
+        scheduler: Rc::new(handle.clone()),
+        buffers: buffers_on(&handle, Arc::new(outside.storage.clone()), 1),
+        resources: RefCell::new(resources),
+    };
+    let daemon = Daemon::new(config, parts, world).unwrap();
+    daemon.start().map_err(|it| it.failure).unwrap();
     while outside.clock.now() < Instant::ZERO + OUTAGE {
         reactor.turn(Some(Duration::from_secs(60))).unwrap();
     }

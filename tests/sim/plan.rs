@@ -34,6 +34,8 @@ pub struct Plan {
     /// Collectors reset connections without reading what their kernels have acknowledged.
     /// What is kept for them then is a small part of the memory.
     pub dies_unread: bool,
+    /// The config changes then, and changes back, and so on.
+    pub reloads: Vec<Duration>,
     /// Stop then, whoever still sends.
     pub stop_after: Option<Duration>,
     /// For whatever is drawn while it runs.
@@ -127,6 +129,7 @@ impl Plan {
             faults,
             resets,
             dies_unread,
+            reloads: reloads(seed),
             stop_after: random
                 .chance(300)
                 .then(|| random.span(Duration::ZERO, Duration::from_secs(1))),
@@ -165,6 +168,26 @@ impl Plan {
             text += &self.fetched.table();
         }
         text
+    }
+
+    /// What the config says after so many reloads: another pipeline reads beside, or not, and
+    /// the one that is judged has a step more, or not. What comes out of it is the same.
+    pub fn config_after(&self, reloads: usize) -> String {
+        let text = self.config();
+        if reloads.is_multiple_of(2) {
+            return text;
+        }
+        let step = "{ drop_if = '.message == \"nobody says this\"' }";
+        let text = match self.filters {
+            true => text.replacen("steps = [", &format!("steps = [{step}, "), 1),
+            false => text.replacen(
+                "from = [\"in\"]\n",
+                &format!("from = [\"in\"]\nsteps = [{step}]\n"),
+                1,
+            ),
+        };
+        text + "[pipeline.beside]\nfrom = [\"in\"]\nto = [\"beside\"]\n\
+                [sink.beside]\ntype = \"discard\"\n"
     }
 
     /// For whoever looks at one seed.
@@ -333,3 +356,19 @@ fn line(sender: usize, number: usize, longest: usize, random: &mut Random) -> Ve
     let filler = "x".repeat(random.below(longest));
     format!("s{sender}-{number}-{mark}{filler}.").into_bytes()
 }
+
+/// When a seed reloads: half of them do, one to six times. Drawn apart, so that everything else
+/// that a seed means stays.
+fn reloads(seed: u64) -> Vec<Duration> {
+    let mut random = Random::new(seed ^ 0x4E10_AD00);
+    if random.chance(500) {
+        return Vec::new();
+    }
+    let times = (0..random.between(1, 6)).map(|_| random.span(Duration::ZERO, RELOADS_LAST));
+    let mut times: Vec<Duration> = times.collect();
+    times.sort();
+    times
+}
+
+/// No reload comes later.
+const RELOADS_LAST: Duration = Duration::from_secs(2);

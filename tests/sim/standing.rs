@@ -2,15 +2,16 @@
 //! kept, nothing is sent twice, and when everything has arrived no timer is left.
 //! The hour takes a moment.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
-use marline::service::assembly::Daemon;
+use marline::service::assembly::{Daemon, World};
 use marline::sim::{FaultPlan, Random};
-use marline::time::{Clock, Instant, Scheduler};
+use marline::time::{Clock, Instant};
 use marline::transport::{BindOptions, Endpoint, Net, Network, NetworkOptions, SocketId};
 
 use super::world::{Outside, buffers_on, load, make_with};
@@ -37,13 +38,14 @@ fn a_collector_that_reads_nothing_for_an_hour_keeps_its_connection() {
     let net = Rc::new(outside.net.clone());
     resources.lend(Network::new(&handle, net, NetworkOptions::default()));
     resources.lend(handle.clone());
-    let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-    let buffers = buffers_on(&handle, Arc::new(outside.storage.clone()), 1);
-    let daemon = Daemon::new(&config, parts, Memory::new(1 << 20), &scheduler, &buffers).unwrap();
-    daemon
-        .start(&config, &resources)
-        .map_err(|it| it.failure)
-        .unwrap();
+    let world = World {
+        memory: Memory::new(1 << 20),
+        scheduler: Rc::new(handle.clone()),
+        buffers: buffers_on(&handle, Arc::new(outside.storage.clone()), 1),
+        resources: RefCell::new(resources),
+    };
+    let daemon = Daemon::new(config, parts, world).unwrap();
+    daemon.start().map_err(|it| it.failure).unwrap();
     while outside.clock.now() < Instant::ZERO + Duration::from_secs(3600) {
         reactor.turn(Some(Duration::from_secs(60))).unwrap();
     }

@@ -102,6 +102,7 @@ pub struct Summary {
     happened: u64,
     sent: u64,
     delivered: u64,
+    reloads: u64,
     pauses: u64,
     unread_bytes: u64,
     replayed: u64,
@@ -137,6 +138,7 @@ impl Summary {
                 self.happened += report.happened;
                 self.sent += report.sent;
                 self.delivered += report.delivered;
+                self.reloads += report.reloads;
                 self.pauses += report.pauses;
                 self.unread_bytes += report.unread_bytes;
                 self.replayed += report.replayed;
@@ -164,6 +166,7 @@ impl Summary {
         let lives = &self.lives;
         let counts = [
             (self.pauses, "the memory is full"),
+            (self.reloads, "the config changes"),
             (self.unread_bytes, "a collector dies over what it had"),
             (self.replayed, "an event is sent again"),
             (lives.killed, "a life ends by a kill"),
@@ -203,14 +206,15 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "sim: {} seeds, {:.0?} of virtual time, {} turns, {} events of the world; \
-             {} lines sent, {} delivered, {} checks with the memory full; {} bytes died unread, {} \
-             events sent again; {}",
+             {} lines sent, {} delivered, {} reloads, {} checks with the memory full; {} bytes died \
+             unread, {} events sent again; {}",
             self.seeds,
             self.virtual_time,
             self.turns,
             self.happened,
             self.sent,
             self.delivered,
+            self.reloads,
             self.pauses,
             self.unread_bytes,
             self.replayed,

@@ -3,7 +3,7 @@
 //! The daemon is made from its TOML by the service's own assembly; only the seams differ. The
 //! run ends when the reactor has, or fails when it does not within its bounds.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -18,13 +18,14 @@ use marline::deferred::Deferred;
 use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
 use marline::reactor::{Exit, Handle, Options, Phase, Reactor, Seams, Status};
-use marline::service::assembly::Daemon;
+use marline::service::assembly::{self, Daemon, StartError};
 use marline::service::buffers::{self, Buffers};
+use marline::service::change::OpenedBuffers;
 use marline::service::cli;
 use marline::sim::{
     FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimStorage, SimWorker, VirtualClock,
 };
-use marline::time::{Clock, Instant, Scheduler};
+use marline::time::{Clock, Instant};
 use marline::transport::{CHUNK_BYTES, Meter, Network, NetworkOptions};
 
 use super::collector::Collector;
@@ -52,6 +53,7 @@ pub struct Report {
     pub happened: u64,
     pub sent: u64,
     pub delivered: u64,
+    pub reloads: u64,
     /// Checks that found the memory full.
     pub pauses: u64,
     pub faults: FaultCounts,
@@ -102,6 +104,7 @@ pub struct World {
     memory: Memory,
     turns: u64,
     pauses: u64,
+    reloads: usize,
 }
 
 /// Runs a seed.
@@ -195,12 +198,15 @@ pub fn start_daemon(
     resources.lend(Network::new(handle, Rc::new(net), options));
     resources.lend(handle.clone());
     resources.lend::<Arc<dyn Storage>>(Arc::clone(&storage));
-    let scheduler: Rc<dyn Scheduler> = Rc::new(handle.clone());
-    let buffers = buffers_on(handle, storage, seed);
-    let daemon = Daemon::new(&config, parts, memory.clone(), &scheduler, &buffers);
+    let world = assembly::World {
+        memory: memory.clone(),
+        scheduler: Rc::new(handle.clone()),
+        buffers: buffers_on(handle, storage, seed),
+        resources: RefCell::new(resources),
+    };
+    let daemon = Daemon::new(config, parts, world);
     let daemon = daemon.map_err(|error| format!("{}: {}", error.component, error.failure))?;
-    let daemon = Rc::new(daemon);
-    let started = daemon.start(&config, &resources);
+    let started = daemon.start();
     started.map_err(|error| format!("{}: {}", error.component, error.failure))?;
     plan_stop(handle, &daemon);
     Ok(daemon)
@@ -241,6 +247,7 @@ impl World {
             memory,
             turns: 0,
             pauses: 0,
+            reloads: 0,
         };
         world.start_peers();
         Ok(world)
@@ -283,6 +290,7 @@ impl World {
                 self.senders.iter().for_each(|sender| sender.give_up());
             }
             self.turn(reactor)?;
+            self.reload_if_due()?;
         }
         if !self.is_sent() {
             // What has arrived by now is promised, so nothing may destroy it from now on.
@@ -304,6 +312,28 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Goes over to the next configuration, as the service does it.
+    fn reload_if_due(&mut self) -> Result<(), String> {
+        let now = self.clock.now().since(Instant::ZERO);
+        if self
+            .plan
+            .reloads
+            .get(self.reloads)
+            .is_none_or(|at| *at > now)
+        {
+            return Ok(());
+        }
+        self.reloads += 1;
+        let (config, _) = load(&self.plan.config_after(self.reloads))?;
+        let text = |error: StartError| format!("reload: {}: {}", error.component, error.failure);
+        let openings = self.daemon.openings(&config).map_err(text)?;
+        if !openings.is_empty() {
+            return Err("a reload opens a buffer that was open".into());
+        }
+        let changed = self.daemon.change(config, OpenedBuffers::new());
+        changed.map(drop).map_err(text)
     }
 
     /// Whether nothing more is to be seen.
@@ -375,7 +405,8 @@ impl World {
         if self.handle.stats().dispatch_depth_peak != 1 {
             return Err("nothing was ever dispatched".into());
         }
-        let books = || self.daemon.ports().iter().map(|port| port.ledger());
+        let ports = self.daemon.ports();
+        let books = || ports.iter().map(|port| port.ledger());
         let delivered = books().map(|it| it.delivered.get()).sum();
         let replayed = books().map(|it| it.replayed.get()).sum();
         let unread = self.collectors.iter().map(|it| it.unread_bytes.get());
@@ -393,6 +424,7 @@ impl World {
                 .map(|it| it.lines.len() as u64)
                 .sum(),
             delivered,
+            reloads: self.reloads as u64,
             pauses: self.pauses,
             faults,
             visits: VisitCounts::of(&self.servers, &fetched),

@@ -84,10 +84,11 @@ fn c_416_sockets_meant_for_us_are_adopted_by_name_and_consumed() {
             .listen(at, ListenOptions::default(), accept.clone())
     };
     let listeners = listen(&at).unwrap();
-    let again = listen(&at).unwrap_err().to_string();
+    let missing = listen(&"systemd:river".parse().unwrap());
+    let missing = missing.unwrap_err().to_string();
     assert!(
-        again.contains("no socket named `stream`; there are: gram"),
-        "{again}"
+        missing.contains("no socket named `river`; there are: gram, stream"),
+        "{missing}"
     );
     let wrong = listen(&"systemd:gram".parse().unwrap())
         .unwrap_err()

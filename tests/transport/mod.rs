@@ -10,6 +10,7 @@ mod dialling;
 mod ending;
 mod failing;
 mod flow;
+mod handover;
 mod inherited;
 mod reading;
 mod unix;

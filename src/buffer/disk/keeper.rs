@@ -161,7 +161,7 @@ impl Keeper {
                 acked_seq
             },
             durable_seq,
-            promise: self.shared.settings.promise(),
+            promise: self.shared.settings().promise(),
             is_closed,
         };
         self.write(&slot).map_err(|error| KeepError {
@@ -202,14 +202,14 @@ impl Keeper {
         write_all(&*file, &slots, 0)?;
         self.sync(&*file)?;
         directory.rename(NEXT_CURSOR, CURSOR)?;
-        if self.shared.settings.promise() != Promise::Os {
+        if self.shared.settings().promise() != Promise::Os {
             directory.sync()?;
         }
         Ok(file)
     }
 
     fn sync(&self, file: &dyn File) -> io::Result<()> {
-        match self.shared.settings.promise() {
+        match self.shared.settings().promise() {
             Promise::Os => Ok(()),
             Promise::Interval | Promise::Commit => file.sync(),
         }
@@ -228,7 +228,7 @@ impl Keeper {
             freed_bytes += entry.bytes;
             self.is_directory_dirty = true;
         }
-        if self.is_directory_dirty && self.shared.settings.promise() != Promise::Os {
+        if self.is_directory_dirty && self.shared.settings().promise() != Promise::Os {
             let synced = self.shared.directory.sync();
             synced.map_err(|error| KeepError {
                 what: "sync",

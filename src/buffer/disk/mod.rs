@@ -35,6 +35,7 @@ pub use format::PAYLOAD_BYTES_MAX;
 pub use keeper::{Evicted, Keeper, Kept};
 pub use reader::{Gap, ReadOutcome, ReadRecord, Reader};
 pub use recovery::open;
+pub use shared::Sizer;
 pub use writer::{Committed, SegmentInfo, Writer};
 
 /// How a buffer is to be kept.
@@ -59,8 +60,17 @@ impl Settings {
             size_bytes,
             durability,
             record_bytes_max: PAYLOAD_BYTES_MAX,
-            segment_bytes: (size_bytes / 16).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            segment_bytes: segment_bytes(size_bytes),
             new_uuid,
+        }
+    }
+
+    /// The same for another size.
+    pub(super) fn resized(self, size_bytes: u64) -> Settings {
+        Settings {
+            size_bytes,
+            segment_bytes: segment_bytes(size_bytes),
+            ..self
         }
     }
 
@@ -83,6 +93,11 @@ impl Settings {
             Durability::Os => format::Promise::Os,
         }
     }
+}
+
+/// A sixteenth of the buffer, within limits.
+fn segment_bytes(size_bytes: u64) -> u64 {
+    (size_bytes / 16).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
 }
 
 /// The smallest buffer, in bytes.
@@ -133,6 +148,8 @@ pub struct Opened {
     pub keeper: Keeper,
     /// What was there.
     pub recovered: Recovered,
+    /// Changes its size.
+    pub sizer: Sizer,
 }
 
 /// What an earlier process left.

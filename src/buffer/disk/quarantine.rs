@@ -94,7 +94,7 @@ fn free_stem(directory: &dyn Directory, file: &str) -> String {
 fn take_room(shared: &Shared, bytes: u64) -> bool {
     let mut table = shared.table();
     let after = table.quarantine_bytes.saturating_add(bytes);
-    let has_room = after <= shared.settings.quarantine_bytes_max();
+    let has_room = after <= shared.settings().quarantine_bytes_max();
     if has_room {
         table.quarantine_bytes = after;
     }

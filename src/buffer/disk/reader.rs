@@ -155,7 +155,7 @@ impl Reader {
         let (entry, successor) = self.shared.table().holding(out.next_seq);
         let end_seq = successor.map_or(until_seq, |seq| seq.min(until_seq));
         let Some(entry) = entry else {
-            let is_promised = self.shared.settings.promise() == Promise::Commit;
+            let is_promised = self.shared.settings().promise() == Promise::Commit;
             out.lose(end_seq, None, is_promised);
             return Ok(Step::On);
         };
@@ -335,7 +335,7 @@ impl Reader {
             quarantine::take(directory, room, &name, entry.bytes, &what).unwrap_or(None)
         };
         self.shared.table().remove(entry.id);
-        let is_promised = self.shared.settings.promise() == Promise::Commit;
+        let is_promised = self.shared.settings().promise() == Promise::Commit;
         out.lose(end_seq, quarantined.clone(), is_promised);
         out.findings.push(Finding {
             quarantined,

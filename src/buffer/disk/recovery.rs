@@ -393,6 +393,7 @@ impl Recovery {
         };
         let (epoch, next_seq) = (marks.epoch, marks.next_seq);
         Opened {
+            sizer: shared.sizer(),
             writer: Writer::new(shared.clone(), epoch, next_seq, proven_seq, current),
             reader: Reader::new(shared),
             keeper,

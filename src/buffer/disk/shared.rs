@@ -13,7 +13,7 @@ use crate::buffer::storage::{Directory, Lock};
 /// One buffer, as its three parts see it.
 pub(super) struct Shared {
     pub directory: Arc<dyn Directory>,
-    pub settings: Settings,
+    settings: Arc<Mutex<Settings>>,
     pub uuid: [u8; 16],
     table: Mutex<Table>,
     _lock: Box<dyn Lock>,
@@ -55,11 +55,20 @@ impl Shared {
     ) -> Shared {
         Shared {
             directory,
-            settings,
+            settings: Arc::new(Mutex::new(settings)),
             uuid,
             table: Mutex::new(table),
             _lock: lock,
         }
+    }
+
+    /// How the buffer is kept now.
+    pub fn settings(&self) -> Settings {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn sizer(&self) -> Sizer {
+        Sizer(Arc::clone(&self.settings))
     }
 
     pub fn table(&self) -> MutexGuard<'_, Table> {
@@ -69,6 +78,24 @@ impl Shared {
 
     pub fn used_bytes(&self) -> u64 {
         self.table().used_bytes()
+    }
+}
+
+/// Changes the size of a buffer that is open. It does not keep the folder locked.
+#[derive(Clone, Debug)]
+pub struct Sizer(Arc<Mutex<Settings>>);
+
+impl Sizer {
+    /// The files may take `size_bytes` from now on. What they take beyond that stays: there is
+    /// no room until it is gone. Segments that are there keep their size.
+    pub fn resize(&self, size_bytes: u64) {
+        let mut settings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *settings = settings.resized(size_bytes);
+    }
+
+    /// How the buffer is kept now.
+    pub fn settings(&self) -> Settings {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -175,10 +175,10 @@ impl<'a> Copy<'a> {
             .directory
             .open(NEXT_SEGMENT, Open::Create(FILE_MODE))?;
         // Where it cannot be reserved the writes say whether there is room.
-        let bytes = shared.settings.segment_bytes;
+        let bytes = shared.settings().segment_bytes;
         let reserved = file.allocate(bytes).is_ok();
         let header = SegmentHeader::new(
-            shared.settings.promise(),
+            shared.settings().promise(),
             shared.uuid,
             (epoch, base_seq),
             now,

@@ -98,7 +98,7 @@ impl Writer {
         current: Option<Current>,
     ) -> Writer {
         Writer {
-            promise: shared.settings.promise(),
+            promise: shared.settings().promise(),
             shared,
             epoch,
             next_seq,
@@ -127,7 +127,7 @@ impl Writer {
         let old_bytes = self.current.as_ref().map_or(0, |current| current.offset);
         self.encode(records, end_seq);
         let group_bytes = self.buffer.len() as u64 - RECORDS_AT;
-        let is_fitting = old_bytes + group_bytes <= self.shared.settings.segment_bytes;
+        let is_fitting = old_bytes + group_bytes <= self.shared.settings().segment_bytes;
         let begun = if self.current.is_some() && is_fitting {
             self.append(now)?;
             None
@@ -151,7 +151,7 @@ impl Writer {
     /// Whether the records are a group that may follow; answers the next seq behind them.
     fn check(&self, records: &[Record]) -> Result<u64, CommitError> {
         let mut next_seq = self.next_seq;
-        let bytes_max = self.shared.settings.payload_bytes_max();
+        let bytes_max = self.shared.settings().payload_bytes_max();
         for record in records {
             let refused = |why| CommitError::Refused {
                 why,
@@ -317,9 +317,9 @@ impl Writer {
             Some(prepared) if prepared.bytes >= needed => return Ok(prepared),
             Some(_) | None => self.discard_next(),
         }
-        let bytes = needed.max(self.shared.settings.segment_bytes);
+        let bytes = needed.max(self.shared.settings().segment_bytes);
         let used_bytes = self.shared.used_bytes();
-        if used_bytes.saturating_add(bytes) > self.shared.settings.size_bytes {
+        if used_bytes.saturating_add(bytes) > self.shared.settings().size_bytes {
             let error = io::Error::new(io::ErrorKind::QuotaExceeded, "its size is used up");
             let what = "begin a segment";
             return Err(CommitError::Full { what, error });
@@ -428,7 +428,7 @@ impl Writer {
     /// # Errors
     /// There is no room for it or the device failed; a commit that needs it will try again.
     pub fn prepare(&mut self) -> Result<bool, CommitError> {
-        let bytes = self.shared.settings.segment_bytes;
+        let bytes = self.shared.settings().segment_bytes;
         let is_due = |current: &Current| current.offset >= bytes / 4 * 3;
         if self.prepared.is_some() || !self.current.as_ref().is_some_and(is_due) {
             return Ok(false);

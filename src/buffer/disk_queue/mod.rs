@@ -33,7 +33,7 @@ use crate::pipeline::port::Port;
 use crate::pipeline::queue::{EVICTED, Queue, Released, WhenFull};
 use crate::time::Scheduler;
 
-use super::disk::{Opened, Settings};
+use super::disk::{Opened, Settings, Sizer};
 use lanes::Lanes;
 use state::State;
 
@@ -67,9 +67,10 @@ pub struct DiskQueue(Rc<Inner>);
 struct Inner {
     this: Weak<Inner>,
     name: Rc<str>,
-    settings: Settings,
-    memory_bytes: usize,
-    when_full: WhenFull,
+    settings: Cell<Settings>,
+    sizer: Sizer,
+    memory_bytes: Cell<usize>,
+    when_full: Cell<WhenFull>,
     memory: Memory,
     vias: Vias,
     scheduler: Rc<dyn Scheduler>,
@@ -100,15 +101,17 @@ impl DiskQueue {
             reader,
             keeper,
             recovered,
+            sizer,
         } = making.opened;
         let half = making.memory_bytes / 2;
         let lanes = Lanes::new(writer, reader, keeper, &recovered);
         DiskQueue(Rc::new_cyclic(|this| Inner {
             this: Weak::clone(this),
             name: making.name,
-            settings: making.settings,
-            memory_bytes: half,
-            when_full: making.when_full,
+            settings: Cell::new(making.settings),
+            sizer,
+            memory_bytes: Cell::new(half),
+            when_full: Cell::new(making.when_full),
             memory: making.memory,
             vias: making.vias,
             scheduler: making.scheduler,
@@ -139,7 +142,8 @@ impl Queue for DiskQueue {
         if inner.is_closing() || inner.lanes.borrow().is_full {
             return false;
         }
-        !state.has_unwritten() || state.unwritten_bytes.saturating_add(bytes) <= inner.memory_bytes
+        !state.has_unwritten()
+            || state.unwritten_bytes.saturating_add(bytes) <= inner.memory_bytes.get()
     }
 
     fn push(&self, part: Part) {
@@ -178,12 +182,37 @@ impl Queue for DiskQueue {
         false
     }
 
+    fn resize(&self, memory_bytes: usize, disk_bytes: Option<u64>) {
+        let inner = &self.0;
+        inner.memory_bytes.set(memory_bytes / 2);
+        let mut state = inner.state.borrow_mut();
+        state.set_ready_bytes_max(memory_bytes / 2);
+        // What is on its way in was cut for the size that was, and must fit all the same.
+        let largest = state.largest_unwritten_bytes() as u64;
+        drop(state);
+        if let Some(disk_bytes) = disk_bytes {
+            inner.sizer.resize(disk_bytes.max(largest * 4));
+            inner.settings.set(inner.sizer.settings());
+            inner.has_room();
+        }
+        inner.advance();
+    }
+
+    fn set_when_full(&self, when_full: WhenFull) {
+        self.0.when_full.set(when_full);
+    }
+
+    fn is_empty(&self) -> bool {
+        let state = self.0.state.borrow();
+        !state.has_unwritten() && state.acked.through() >= state.next_seq
+    }
+
     fn held_bytes(&self) -> u64 {
         self.0.used_bytes.get() + self.0.state.borrow().unwritten_bytes as u64
     }
 
     fn capacity_bytes(&self) -> u64 {
-        self.0.settings.size_bytes
+        self.0.settings.get().size_bytes
     }
 
     fn volatile_events(&self, _: &Port) -> u64 {
@@ -230,7 +259,7 @@ impl Inner {
 
     /// Parts of which each is one record. An event that no record can hold is dropped.
     fn cut(&self, part: Part) -> Vec<Part> {
-        let max = self.settings.payload_bytes_max();
+        let max = self.settings.get().payload_bytes_max();
         let (mut todo, mut done) = (vec![part], Vec::new());
         while let Some(part) = todo.pop() {
             let bytes = codec::encoded_bytes_max(part.batch(), part.selection(), part.pipeline());

@@ -89,6 +89,17 @@ impl State {
         self.unwritten.iter().map(|waits| waits.part.len()).sum()
     }
 
+    /// The longest payload of those, in bytes.
+    pub(super) fn largest_unwritten_bytes(&self) -> usize {
+        let payloads = self.unwritten.iter().map(|it| it.record.payload.len());
+        payloads.max().unwrap_or(0)
+    }
+
+    /// What is ready takes at most so many bytes from now on, and one part.
+    pub(super) fn set_ready_bytes_max(&mut self, bytes_max: usize) {
+        self.ready_bytes_max = bytes_max;
+    }
+
     pub(super) fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
     }

@@ -25,7 +25,7 @@ impl Inner {
             let Some(writer) = lanes.writer.take() else {
                 return;
             };
-            let work = lanes.next_work(&mut self.state.borrow_mut(), &self.settings);
+            let work = lanes.next_work(&mut self.state.borrow_mut(), &self.settings.get());
             match work {
                 Some(work) => (writer, work),
                 None => {
@@ -99,7 +99,7 @@ impl Inner {
 
     /// In `interval` mode, what was written is synced so much later.
     pub(super) fn arm_sync(&self) {
-        let Durability::Interval(interval) = self.settings.durability else {
+        let Durability::Interval(interval) = self.settings.get().durability else {
             return;
         };
         if !std::mem::replace(&mut self.lanes.borrow_mut().is_sync_armed, true) {
@@ -124,7 +124,7 @@ impl Inner {
                 }
                 .log();
             }
-            if self.when_full == WhenFull::DropOldest {
+            if self.when_full.get() == WhenFull::DropOldest {
                 self.evict();
             }
             self.let_go_of_delivered();

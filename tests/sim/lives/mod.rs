@@ -118,8 +118,9 @@ struct Life {
 
 /// Events that are somewhere on their way, those on disk among them.
 fn held_events(daemon: &Daemon) -> u64 {
-    let ports = daemon.ports().iter().map(|port| port.ledger());
-    let in_sinks = ports.map(|books| books.buffered.get() + books.in_flight.get());
+    let ports = daemon.ports();
+    let books = ports.iter().map(|port| port.ledger());
+    let in_sinks = books.map(|books| books.buffered.get() + books.in_flight.get());
     in_sinks.sum::<u64>() + daemon.open_events()
 }
 
@@ -348,7 +349,7 @@ impl Lives {
     /// The books of the last life say what it has added to each file.
     fn check_books(&self, life: &Life, before: BTreeMap<&'static str, u64>) -> Result<(), String> {
         let now = judge::good_lines(self)?;
-        for port in life.daemon.ports() {
+        for port in life.daemon.ports().iter() {
             let books = port.ledger();
             let dropped = books.dropped.total();
             let (delivered, name) = (books.delivered.get(), port.name());

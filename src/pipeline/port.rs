@@ -173,11 +173,12 @@ impl Port {
         self.when_full.get()
     }
 
-    /// The end of a sink, which gets parts at once.
+    /// The end of the sink that holds the port; the first to ask gets the hold.
     pub fn inlet(self: &Rc<Self>) -> Inlet {
-        let inlet = self.next_inlet();
-        *self.holder.borrow_mut() = Some(Rc::clone(&inlet.hold));
-        inlet
+        let mut holder = self.holder.borrow_mut();
+        let hold = Rc::clone(holder.get_or_insert_with(Rc::default));
+        let port = Rc::clone(self);
+        Inlet { port, hold }
     }
 
     /// The end of a sink that is to get parts later, by [`Port::hand_over`].

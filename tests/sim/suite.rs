@@ -206,8 +206,8 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "sim: {} seeds, {:.0?} of virtual time, {} turns, {} events of the world; \
-             {} lines sent, {} delivered, {} reloads, {} checks with the memory full; {} bytes died \
-             unread, {} events sent again; {}",
+             {} lines sent, {} delivered, {} reloads, {} checks with the memory full; {} bytes \
+             died unread, {} events sent again; {}",
             self.seeds,
             self.virtual_time,
             self.turns,

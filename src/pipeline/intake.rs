@@ -487,7 +487,7 @@ impl Outlet {
 
     /// Says that the senders of this source are told when events cannot be taken, and send them
     /// again. A batch that finds no room for `patience`, or at once where a sink drops when it
-    /// is full, is refused whole, with [`Refused`](super::part::Refused).
+    /// is full, is refused whole, with [`Refused`].
     pub fn answers_after(&self, patience: Duration) {
         self.source.patience.set(Some(patience));
     }

@@ -11,7 +11,7 @@ use crate::time::Cancel;
 
 use super::graph::{Plan, Share};
 use super::memory::Memory;
-use super::part::{Making, Part, Picked, Stage, Ticket};
+use super::part::{Making, Part, Picked, Refused, Stage, Ticket};
 use super::port::Port;
 use super::queue::WhenFull;
 
@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) plan: Plan,
     pub(super) ticket: Rc<Ticket>,
     pub(super) stage: Stage,
+    /// Whether its sender is told what became of it, and sends again what was not taken.
+    pub(super) is_answered: bool,
     /// When it is refused, if there is no room before.
     pub(super) limit: Option<Box<dyn Cancel>>,
 }
@@ -89,6 +91,7 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
         mut plan,
         ticket,
         stage,
+        is_answered,
         limit,
     } = waiting;
     if let Some(limit) = limit {
@@ -109,6 +112,10 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
             // Room was made for what is required, where that was possible at all.
             if !share.port.fits(share.bytes) {
                 share.port.refuse_full(picked.len() as u64);
+                if share.required && is_answered {
+                    let sink = share.port.name().to_owned();
+                    ticket.fail(Failure::new(Refused::BufferFull { sink }));
+                }
                 continue;
             }
         }

@@ -240,6 +240,7 @@ impl Engine {
             plan,
             ticket: Ticket::new(promise),
             stage: source.stage.get(),
+            is_answered: source.patience.get().is_some(),
             limit: None,
         };
         if let Some(refused) = source.refuses(&waiting.plan) {
@@ -564,8 +565,13 @@ impl Intake {
             return false;
         }
         if !self.state.is_listed.replace(true) {
-            let weak = Rc::downgrade(&self.state);
-            self.outlet.source.blocked.borrow_mut().push(weak);
+            let mut blocked = self.outlet.source.blocked.borrow_mut();
+            // Requests that were refused leave their intakes behind.
+            if blocked.len() % BLOCKED_LOOK == BLOCKED_LOOK - 1 {
+                blocked.retain(|weak| weak.strong_count() > 0);
+            }
+            blocked.push(Rc::downgrade(&self.state));
+            drop(blocked);
             self.outlet.source.watch.blocked();
             if memory_full {
                 engine.queue_resume_pass();
@@ -584,6 +590,9 @@ impl Intake {
         &self.outlet
     }
 }
+
+/// At every so many blocked intakes, those are forgotten that are no more.
+const BLOCKED_LOOK: usize = 64;
 
 fn add(cell: &Cell<usize>, amount: usize) {
     cell.set(cell.get() + amount);

@@ -125,7 +125,7 @@ impl Ticket {
     }
 
     /// Whatever else comes of the batch, its delivery has failed.
-    fn fail(&self, failure: Failure) {
+    pub(super) fn fail(&self, failure: Failure) {
         self.failure.borrow_mut().get_or_insert(failure);
     }
 
@@ -450,17 +450,11 @@ impl Part {
     /// dropped have arrived.
     pub fn deliver_all_but(&mut self, rest: u64) {
         let rest = rest.min(self.open_events);
-        self.deliver_anywhere(self.open_events - rest);
-        self.arrived = self.picked.len() - rest as usize;
-    }
-
-    /// That many events have arrived, wherever they stand in the part. Brought to the sink once
-    /// more, the part has them again.
-    pub fn deliver_anywhere(&mut self, events: u64) {
-        let events = events.min(self.open_events);
+        let events = self.open_events - rest;
         self.port.ledger().delivered.add(events);
         self.port.ledger().in_flight.sub(events);
-        self.open_events -= events;
+        self.open_events = rest;
+        self.arrived = self.picked.len() - rest as usize;
     }
 
     /// The destination takes none of what is left and never will: the events go to the dead
@@ -526,6 +520,23 @@ impl Part {
         })
     }
 
+    /// Makes the part what it is to be when it comes again: what is open of it. Where nobody
+    /// knows which of its events were settled, all come again, and those count as accepted
+    /// once more.
+    pub(super) fn come_again(&mut self) {
+        let rest = (self.picked.len() - self.arrived) as u64;
+        let again = rest.saturating_sub(self.open_events);
+        let books = self.port.ledger();
+        books.accepted.add(again);
+        books.in_flight.add(again);
+        self.open_events += again;
+        // On a disk the numbers of all its events belong to it.
+        if self.arrived > 0 && self.record().is_none() {
+            self.picked = self.picked.range(self.arrived, self.picked.len());
+            self.arrived = 0;
+        }
+    }
+
     /// Given up by the queue that it is in, before the sink had it.
     pub fn evicted(self, reason: &'static str) {
         let books = self.port.ledger();
@@ -557,6 +568,13 @@ impl Part {
         }
         self.hold = None;
         self.claim.take()
+    }
+
+    /// Lets go of the events, which are on disk for another start.
+    pub fn left_on_disk(self) {
+        if let Some(claim) = self.spilled() {
+            claim.release(Some(Failure::msg(LEFT)));
+        }
     }
 
     /// Parts of at most `events_max` events each, in order, for a queue that has no room for
@@ -662,3 +680,6 @@ impl Kept {
         released.map_or(0, |released| released.bytes)
     }
 }
+
+/// What is said of events that stay in a disk buffer when their source is still waiting.
+pub const LEFT: &str = "left in the disk buffer, for the next start";

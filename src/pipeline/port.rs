@@ -12,6 +12,7 @@
 //! before anything that came later.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use crate::deferred::{Deferred, join_all};
@@ -342,7 +343,7 @@ impl Port {
     pub fn close(&self) -> Deferred<()> {
         let former = self.former.borrow_mut().take();
         let both = former.into_iter().chain([self.queue()]);
-        join_all(both.map(|queue| queue.close()).collect::<Vec<_>>()).add_both(|_| ())
+        join_all(both.map(close).collect::<Vec<_>>()).add_both(|_| ())
     }
 
     fn take(&self) -> Option<Part> {
@@ -465,7 +466,7 @@ impl Port {
         let is_empty = self.former().is_some_and(|former| former.is_empty());
         let ended = self.former.borrow_mut().take_if(|_| is_empty);
         if let Some(former) = ended {
-            former.close().log_err("closing a disk buffer");
+            close(former).log_err("closing a disk buffer");
             self.ready();
         }
     }
@@ -476,6 +477,14 @@ impl Port {
         self.want_room();
         self.settled();
     }
+}
+
+/// Closes a queue, which lives until that is done.
+fn close(queue: Rc<dyn Queue>) -> Deferred<()> {
+    queue.close().add_both(move |closed| {
+        drop(queue);
+        closed
+    })
 }
 
 /// Runs a callback with no borrow held, and keeps it unless it was replaced meanwhile.
@@ -531,17 +540,23 @@ impl Inlet {
     pub fn give_back(&self, parts: impl DoubleEndedIterator<Item = Part>) {
         let port = &self.port;
         self.hold.let_go();
-        for part in parts.rev() {
+        let (queue, former) = (port.queue(), port.former());
+        // Parts that were never on the disk that the buffer is on by now.
+        let mut homeless = VecDeque::new();
+        for mut part in parts.rev() {
+            part.come_again();
             port.ledger.in_flight.sub(part.len());
             port.ledger.buffered.add(part.len());
-            let queue = port.queue();
-            match (part.record().is_some(), port.former()) {
+            match (part.record().is_some(), &former) {
+                (false, _) if port.is_removed.get() => part.evicted(REMOVED),
+                (true, _) if port.is_removed.get() => part.left_on_disk(),
                 (true, Some(former)) => former.take_back(part),
-                // It was never on the disk that the buffer is on by now.
-                (false, _) if queue.is_disk() => queue.push(part),
+                (false, _) if queue.is_disk() => homeless.push_front(part),
                 _ => queue.take_back(part),
             }
         }
+        homeless.into_iter().for_each(|part| queue.push(part));
+        port.ready();
         port.settled();
     }
 

@@ -282,10 +282,13 @@ impl Daemon {
         let engine = Rc::clone(&self.engine);
         join_all(stopped).add_both(move |_| {
             engine.abandon(SHUTDOWN);
-            let ports = engine.ports();
-            let closed: Vec<_> = ports.iter().map(|port| port.close()).collect();
-            join_all(closed).add_both(|_| ())
+            close_all(&engine)
         })
+    }
+
+    /// Puts the disk buffers in order for the next start, whatever the sinks are at.
+    pub fn close_buffers(&self) -> Deferred<()> {
+        close_all(&self.engine)
     }
 
     /// Gives up what is not delivered yet; the books say so.
@@ -465,6 +468,12 @@ pub(super) fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
     } else {
         Stage::Delivered
     }
+}
+
+fn close_all(engine: &Engine) -> Deferred<()> {
+    let ports = engine.ports();
+    let closed: Vec<_> = ports.iter().map(|port| port.close()).collect();
+    join_all(closed).add_both(|_| ())
 }
 
 /// The reason under which is counted what a stop did not deliver.

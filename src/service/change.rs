@@ -147,6 +147,13 @@ impl Daemon {
     ) -> Result<(), StartError> {
         for of in &new.sinks {
             let port = self.port_of(&of.name);
+            // An earlier disk buffer may have been emptied, and closed, since it was looked for.
+            let is_open = |port: &Rc<Port>| port.has_disk();
+            let has_disk = opened.contains_key(&of.name) || port.as_ref().is_some_and(is_open);
+            if port.is_some() && Plan::of(of).disk_bytes.is_some() && !has_disk {
+                let why = "its disk buffer was closed a moment ago; reload again";
+                return Err(refusal("sink", of, Failure::msg(why)));
+            }
             let is_kept = old.sinks.iter().any(|sink| is_kept(sink, of)) && port.is_some();
             let port = match port {
                 Some(port) => port,

@@ -202,7 +202,9 @@ impl Daemon {
     pub(super) fn dismiss_sink(self: &Rc<Self>, mut sink: Named<dyn Sink, Inlet>) {
         let port = Rc::clone(sink.end.port());
         port.revoke();
+        // A sink that waits for a peer that is no more is let go of in the end.
         let stopped = sink.component.stop();
+        let stopped = stopped.timeout(self.stop_timeout(), &*self.world.scheduler);
         let number = self.departures.number();
         self.departures.sinks.borrow_mut().push(Going(number, sink));
         let has_left = Rc::new(Cell::new(false));

@@ -179,6 +179,8 @@ fn turn_until(reactor: &mut Reactor, ended: Deferred<()>) {
 struct Stop {
     began: Cell<Option<Instant>>,
     is_drained: Cell<bool>,
+    /// Everything is stopped, flushed and closed.
+    is_finished: Cell<bool>,
 }
 
 impl Life {
@@ -270,15 +272,22 @@ impl Life {
         handle.on_shutdown(Phase::Before, "drain", move |_| {
             daemon.drain().add_both(move |_| {
                 stop.is_drained.set(true);
-                daemon.finish()
+                daemon
+                    .finish()
+                    .add_both(move |_| stop.is_finished.set(true))
             })
         });
         let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
         handle.on_shutdown(Phase::During, "abandon", move |_| {
-            if stop.is_drained.get() {
+            if stop.is_finished.get() {
                 return Deferred::ready(());
             }
             daemon.abandon("shutdown");
+            // A sink that does not stop keeps no buffer from being closed.
+            let closed = daemon.close_buffers();
+            if stop.is_drained.get() {
+                return closed;
+            }
             daemon.finish()
         });
     }

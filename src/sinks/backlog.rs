@@ -261,26 +261,17 @@ impl Backlog {
         (events, finished)
     }
 
-    /// Lets go of everything that is not written: the parts it came from, in their order. What
-    /// has been written of them is booked; where that was not all of a part, whoever brings
-    /// the part again brings it whole.
+    /// Lets go of everything that is not written: the parts it came from, in their order. A part
+    /// of which some targets have got their share comes again whole.
     pub fn take_back(&mut self) -> Vec<Part> {
-        let mut open: BTreeMap<u64, (Rc<Claim>, u64)> = BTreeMap::new();
-        for item in std::mem::take(&mut self.targets)
-            .into_values()
-            .flat_map(|target| target.items)
-        {
-            let order = item.claim.order;
-            let claim = open.entry(order).or_insert((item.claim, 0));
-            claim.1 += item.events;
-        }
+        let targets = std::mem::take(&mut self.targets).into_values();
+        let claims = targets.flat_map(|target| target.items).map(|it| it.claim);
+        let open: BTreeMap<u64, Rc<Claim>> = claims.map(|claim| (claim.order, claim)).collect();
         self.bytes = 0;
-        let parts = open.into_values().filter_map(|(claim, left)| {
-            let mut part = claim.part.borrow_mut().take()?;
-            part.deliver_anywhere(part.len().saturating_sub(left));
-            Some(part)
-        });
-        parts.collect()
+        let parts = open.values();
+        parts
+            .filter_map(|claim| claim.part.borrow_mut().take())
+            .collect()
     }
 
     /// The jobs that wrote have been lost, with all they would have told.

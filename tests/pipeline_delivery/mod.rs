@@ -15,6 +15,7 @@ use marline::pipeline::step::{Step, StepReport};
 use marline::telemetry::capture::Capture;
 use marline::time::{Duration, Scheduler};
 
+mod disk;
 mod policies;
 mod world;
 

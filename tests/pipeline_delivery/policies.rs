@@ -267,3 +267,55 @@ fn a_sink_keeps_at_most_half_of_its_buffer_and_its_share_of_the_memory() {
     port.limit_kept(1 << 20);
     assert_eq!(port.inlet().keep_bytes_max(), 500);
 }
+
+/// An answer of 200 is no answer for a batch of which a required sink has dropped its share, also
+/// where the batch had to wait for another sink first.
+#[test]
+fn f_057_a_share_that_is_dropped_after_a_wait_fails_the_delivery() {
+    let sinks = [(1_000, true, None), (2_000, true, None)];
+    let world = world_of(&sinks, Vec::new(), WhenFull::DropNewest);
+    // The first blocks; the second drops.
+    world.ports[0].set_buffer(WhenFull::Block, 1_000, None);
+    let intake = world.intake(Stage::Delivered);
+    intake.outlet().answers_after(Duration::from_secs(5));
+    drop(intake.deliver(batch(1, 900)).add_both(|_| ()));
+    let waits = failure(intake.deliver(batch(1, 800)));
+    assert!(waits.borrow().is_none());
+    // Meanwhile the second fills, by another source.
+    let other = world.intake(Stage::Delivered);
+    world.take(1).unwrap().delivered();
+    world.ports[0].set_buffer(WhenFull::Block, 10_000, None);
+    drop(other.deliver(batch(1, 1_500)).add_both(|_| ()));
+    world.later.run();
+    while let Some(part) = world.take(0) {
+        part.delivered();
+    }
+    while let Some(part) = world.take(1) {
+        part.delivered();
+    }
+    let why = waits
+        .borrow_mut()
+        .take()
+        .expect("its second share was dropped");
+    let sink = "sink1".to_owned();
+    assert_eq!(why.downcast_ref(), Some(&Refused::BufferFull { sink }));
+    world.balanced();
+}
+
+/// A part of which some events were dropped somewhere comes again whole, and the books say so.
+#[test]
+fn a_part_given_back_has_as_many_events_as_it_says() {
+    let world = world_of(&[(1 << 20, true, None)], Vec::new(), WhenFull::Block);
+    let state = watch(world.intake(Stage::Delivered).deliver(batch(5, 10)));
+    let mut part = world.take(0).unwrap();
+    part.deliver_some(1);
+    part.drop_some("bad_path", 1);
+    let inlet = world.ports[0].inlet();
+    inlet.give_back(std::iter::once(part));
+    world.balanced();
+    let part = world.take(0).unwrap();
+    assert_eq!((part.len(), part.events().count()), (4, 4));
+    part.delivered();
+    world.balanced();
+    assert_eq!(state.get(), 2, "one event was dropped");
+}

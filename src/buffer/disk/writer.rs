@@ -318,8 +318,7 @@ impl Writer {
             Some(_) | None => self.discard_next(),
         }
         let bytes = needed.max(self.shared.settings().segment_bytes);
-        let used_bytes = self.shared.used_bytes();
-        if used_bytes.saturating_add(bytes) > self.shared.settings().size_bytes {
+        if !self.has_room_for(bytes) {
             let error = io::Error::new(io::ErrorKind::QuotaExceeded, "its size is used up");
             let what = "begin a segment";
             return Err(CommitError::Full { what, error });
@@ -331,6 +330,22 @@ impl Writer {
         let file = made.map_err(|error| CommitError::of("make a segment", error))?;
         self.shared.table().prepared_bytes = bytes;
         Ok(Prepared { file, bytes })
+    }
+
+    /// Whether a segment of so many bytes may be made. Where it may not, what the current one has
+    /// reserved and not used goes first; and where everything is delivered, the current one can
+    /// go as soon as it has a successor, so one may be made beyond the size: a buffer that was
+    /// made smaller would be full for ever otherwise.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        let size = self.shared.settings().size_bytes;
+        let fits = || self.shared.used_bytes().saturating_add(bytes) <= size;
+        if fits() {
+            return true;
+        }
+        if let Some(current) = &self.current {
+            self.give_back(current);
+        }
+        fits() || self.shared.table().released_seq >= self.next_seq && self.next_seq > 0
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<Arc<dyn File>> {

@@ -191,6 +191,8 @@ impl Inner {
         // A commit that was under way when the end was asked for may have failed.
         let left = self.state.borrow_mut().take_unwritten();
         left.into_iter().for_each(|part| part.evicted("shutdown"));
+        // And one that went well has made parts ready for a sink that is no more.
+        self.leave();
         let (writer, keeper) = {
             let mut lanes = self.lanes.borrow_mut();
             drop(lanes.reader.take());
@@ -219,12 +221,11 @@ impl Inner {
         if let Err(why) = result {
             self.log_failure(&why);
         }
-        let promise = match &mut *self.closing.borrow_mut() {
-            Closing::Asked(promise) => promise.take(),
-            Closing::Open => None,
-        };
-        if let Some(promise) = promise {
-            promise.callback(());
+        let asked = self.closing.replace(Closing::Closed);
+        if let Closing::Asked(promises) = asked {
+            promises.into_iter().for_each(|promise| {
+                promise.callback(());
+            });
         }
     }
 }

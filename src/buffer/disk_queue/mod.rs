@@ -28,7 +28,7 @@ use crate::deferred::{Deferred, Failure, Promise};
 use crate::event::codec;
 use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
-use crate::pipeline::part::{Claim, Part, Refused};
+use crate::pipeline::part::{Claim, LEFT, Part, Refused};
 use crate::pipeline::port::Port;
 use crate::pipeline::queue::{EVICTED, Queue, Released, WhenFull};
 use crate::time::Scheduler;
@@ -89,8 +89,9 @@ struct Inner {
 /// How far the end has come.
 enum Closing {
     Open,
-    /// The promise fires when the last job has ended.
-    Asked(Option<Promise<()>>),
+    /// The promises fire when the last job has ended.
+    Asked(Vec<Promise<()>>),
+    Closed,
 }
 
 impl DiskQueue {
@@ -233,16 +234,19 @@ impl Queue for DiskQueue {
     }
 
     fn close(&self) -> Deferred<()> {
-        if self.0.is_closing() {
-            return Deferred::ready(());
-        }
         let (promise, deferred) = Deferred::new();
-        *self.0.closing.borrow_mut() = Closing::Asked(Some(promise));
-        let claims = self.0.state.borrow_mut().leave();
-        let left = || Failure::msg("left in the disk buffer, for the next start");
-        claims
-            .into_iter()
-            .for_each(|claim| claim.release(Some(left())));
+        {
+            let closing = &mut *self.0.closing.borrow_mut();
+            match closing {
+                Closing::Closed => return Deferred::ready(()),
+                Closing::Asked(promises) => {
+                    promises.push(promise);
+                    return deferred;
+                }
+                Closing::Open => *closing = Closing::Asked(vec![promise]),
+            }
+        }
+        self.0.leave();
         self.0.advance();
         deferred
     }
@@ -250,7 +254,13 @@ impl Queue for DiskQueue {
 
 impl Inner {
     fn is_closing(&self) -> bool {
-        matches!(*self.closing.borrow(), Closing::Asked(_))
+        !matches!(*self.closing.borrow(), Closing::Open)
+    }
+
+    /// Everything stays on disk: whoever waits for more is told.
+    fn leave(&self) {
+        let claims = self.state.borrow_mut().leave();
+        release(claims.into_iter(), Some(&Failure::msg(LEFT)));
     }
 
     fn port(&self) -> Option<Rc<Port>> {

@@ -10,6 +10,7 @@ use super::lanes::Done;
 use crate::buffer::disk::{ReadOutcome, ReadRecord};
 use crate::event::codec;
 use crate::pipeline::part::{Making as PartMaking, Part, Picked, Record};
+use crate::pipeline::queue::EVICTED;
 use crate::telemetry::events::BufferDamaged;
 use crate::time::Duration;
 
@@ -38,6 +39,9 @@ impl Inner {
 
     pub(super) fn was_read(&self, result: std::io::Result<ReadOutcome>) {
         self.state.borrow_mut().is_reading = false;
+        if self.is_closing() {
+            return;
+        }
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -61,22 +65,45 @@ impl Inner {
             }
             .log();
         }
-        for gap in &outcome.gaps {
-            self.skip(gap.from_seq, gap.to_seq);
-        }
-        for record in outcome.records {
-            self.take_read(record);
-        }
-        let mut state = self.state.borrow_mut();
-        state.read_seq = state.read_seq.max(outcome.next_seq);
-        drop(state);
+        self.take_outcome(outcome);
         if let Some(port) = self.port() {
             port.ready();
         }
     }
 
+    /// Takes records and gaps in the order of their numbers: whoever waits for a record must not
+    /// hear of a gap behind it first.
+    fn take_outcome(&self, outcome: ReadOutcome) {
+        let mut gaps = outcome.gaps.into_iter().peekable();
+        for record in outcome.records {
+            while let Some(gap) = gaps.next_if(|gap| gap.from_seq < record.first_seq) {
+                self.skip(gap.from_seq, gap.to_seq);
+            }
+            self.take_read(record);
+        }
+        gaps.for_each(|gap| self.skip(gap.from_seq, gap.to_seq));
+        self.pass_evicted(outcome.next_seq);
+    }
+
+    /// What the reader passed over without a word, up to `seq`, was deleted while it read; the
+    /// eviction that did it may not have been heard of yet.
+    fn pass_evicted(&self, seq: u64) {
+        let (events, claims) = {
+            let mut state = self.state.borrow_mut();
+            let from = state.read_seq;
+            if seq <= from {
+                return;
+            }
+            state.acked.add(from, seq);
+            state.read_seq = seq;
+            (seq - from, state.claims_below(seq))
+        };
+        self.lost(events, claims, EVICTED);
+    }
+
     /// The events from `from` to before `to` cannot be had.
     pub(super) fn skip(&self, from: u64, to: u64) {
+        self.pass_evicted(from);
         let (events, claims) = {
             let mut state = self.state.borrow_mut();
             // What was evicted meanwhile is booked already.
@@ -85,6 +112,7 @@ impl Inner {
                 return;
             }
             state.acked.add(from, to);
+            state.read_seq = to;
             (to - from, state.claims_below(to))
         };
         self.lost(events, claims, DAMAGED);
@@ -92,6 +120,7 @@ impl Inner {
 
     pub(super) fn take_read(&self, read: ReadRecord) {
         let end = read.first_seq + u64::from(read.count);
+        self.pass_evicted(read.first_seq);
         let from = self.state.borrow().read_seq.max(read.first_seq);
         if end <= from {
             return;

@@ -7,7 +7,6 @@
 //! counts: nothing acknowledged is missing, nothing is there that was not sent, nothing is
 //! changed, and what came twice is within what a crash may repeat.
 #![allow(clippy::print_stdout)] // the tables are what one looks at
-#![allow(clippy::print_stdout)] // what the runs came to is what one looks at
 
 pub mod collector;
 pub mod judge;

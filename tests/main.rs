@@ -10,6 +10,7 @@ mod crashes;
 mod daemon;
 mod deaths;
 mod deferred;
+mod disk_faults;
 mod event_batch;
 mod event_codec;
 mod event_json;

@@ -545,6 +545,27 @@ impl Part {
         self.dropped(reason);
     }
 
+    /// As [`Part::evicted`], for want of room: its source is told as if it had found none at once.
+    pub fn crowded_out(mut self) {
+        let books = self.port.ledger();
+        books.buffered.sub(self.open_events);
+        books.dropped.add(BUFFER_FULL, self.open_events);
+        self.open_events = 0;
+        let sink = self.port.name().to_owned();
+        self.close(Some(Failure::new(Refused::BufferFull { sink })));
+    }
+
+    /// As [`Part::evicted`], where the queue will never have room for these events: to send
+    /// them again is of no use.
+    pub fn unfit(mut self, reason: &'static str) {
+        let events = self.open_events;
+        let books = self.port.ledger();
+        books.buffered.sub(events);
+        books.in_flight.add(events);
+        self.drop_some(reason, events);
+        self.close(None);
+    }
+
     /// The claim, if it waits for no more than that the part is durable, for the caller to
     /// release.
     pub fn take_durable_claim(&mut self) -> Option<Claim> {

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::buffer::disk::OpenError;
 use crate::config::{Component, Config, Parts};
 use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
@@ -99,7 +100,10 @@ impl StartError {
     /// The exit code that says whether another try can help.
     pub fn code(&self) -> u8 {
         let listen = self.failure.downcast_ref::<ListenError>();
-        if listen.is_some_and(ListenError::is_temporary) {
+        let buffer = self.failure.downcast_ref::<OpenError>();
+        let is_temporary = listen.is_some_and(ListenError::is_temporary)
+            || buffer.is_some_and(OpenError::is_temporary);
+        if is_temporary {
             EXIT_TEMPORARY
         } else {
             EXIT_CUT

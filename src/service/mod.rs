@@ -58,9 +58,13 @@ use paths::Paths;
 use reload::{Making, ReadEnvironment, Reloader};
 use status::Status;
 
+/// How long each step of the end may take once `stop_timeout` has passed: a disk that hangs would
+/// hold up each of them.
+const FINISH_MAX: Duration = Duration::from_millis(500);
+
 /// Something was cut off, or the daemon could not start for a reason that stays.
 pub const EXIT_CUT: u8 = 1;
-/// Try again later: a port in use, no descriptor left (EX_TEMPFAIL).
+/// Try again later: a port or a disk buffer in use, no descriptor or room left (EX_TEMPFAIL).
 pub const EXIT_TEMPORARY: u8 = 75;
 
 /// Runs the daemon with this configuration, which was read from `path`; gives the exit code.
@@ -241,7 +245,7 @@ impl Life {
         let summary = self.daemon.summary();
         handle.call_when_running(move |handle| {
             started.log();
-            notify::ready(&summary);
+            notify::ready(handle, &summary);
             notify::feed_watchdog(handle);
         });
     }
@@ -362,7 +366,7 @@ impl Stop {
                 limit,
             }
             .log();
-            notify::stopping("stopping: delivering what was received");
+            notify::stopping(handle, "stopping: delivering what was received");
             notify::extend_while_stopping(handle);
             handle.stop(Exit::Signal(signal.number()));
         } else if asked == 2 {
@@ -422,6 +426,7 @@ fn reactor(config: &Config) -> Result<Reactor, Refusal> {
     let options = Options {
         panic,
         drain_timeout: options.duration("stop_timeout"),
+        finish_timeout: FINISH_MAX,
         ..Options::default()
     };
     Reactor::new(seams, options).map_err(Refusal::Reactor)

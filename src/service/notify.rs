@@ -2,7 +2,15 @@
 //!
 //! Without NOTIFY_SOCKET every call does nothing. The keep-alive is sent from the reactor's own
 //! turn, at half the period that systemd asks for: a reactor that loops in a handler sends
-//! none. That timer is the only one of an idle daemon.
+//! none. That timer is the only one of an idle daemon. A manager that reads nothing holds nobody
+//! up: what it has no room for is said again later.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
@@ -14,37 +22,53 @@ const EXTENSION: Duration = Duration::from_secs(5);
 /// How often it gets one.
 const EXTEND_EVERY: Duration = Duration::from_secs(1);
 
+/// What the manager has no room for is said again after this.
+const SAY_AGAIN: Duration = Duration::from_millis(100);
+
 /// Everything is bound; `status` says what.
-pub fn ready(status: &str) {
-    send(&[NotifyState::Ready, NotifyState::Status(status)]);
+pub fn ready(reactor: &Handle, status: &str) {
+    insist(
+        reactor,
+        text(&[NotifyState::Ready, NotifyState::Status(status)]),
+    );
 }
 
 /// A reload begins. In one datagram with the time, as systemd wants it since version 253.
 pub fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => send(&[NotifyState::Reloading, now]),
-        Err(_) => send(&[NotifyState::Reloading]),
-    }
+    let text = match NotifyState::monotonic_usec_now() {
+        Ok(now) => text(&[NotifyState::Reloading, now]),
+        Err(_) => text(&[NotifyState::Reloading]),
+    };
+    // Not said again: then the reload may be over, and that it is so must come last.
+    let _ = is_taken(&text);
 }
 
 /// The reload is over, whatever came of it; `status` says what.
-pub fn reloaded(status: &str) {
-    ready(status);
+pub fn reloaded(reactor: &Handle, status: &str) {
+    ready(reactor, status);
 }
 
 /// The stop has begun.
-pub fn stopping(status: &str) {
-    send(&[
+pub fn stopping(reactor: &Handle, status: &str) {
+    let states = [
         NotifyState::Stopping,
         NotifyState::Status(status),
         extension(),
-    ]);
+    ];
+    insist(reactor, text(&states));
+}
+
+/// Sends it until there is room for it.
+fn insist(reactor: &Handle, text: String) {
+    if !is_taken(&text) {
+        let _ = reactor.call_later(SAY_AGAIN, move |reactor| insist(reactor, text));
+    }
 }
 
 /// Asks for more time, once a second, as long as the process lives.
 pub fn extend_while_stopping(reactor: &Handle) {
     let _ = reactor.call_later(EXTEND_EVERY, |reactor| {
-        send(&[extension()]);
+        let _ = is_taken(&text(&[extension()])); // or the next one is
         extend_while_stopping(reactor);
     });
 }
@@ -58,7 +82,7 @@ pub fn feed_watchdog(reactor: &Handle) {
 
 fn feed_every(reactor: &Handle, period: Duration) {
     let _ = reactor.call_later(period, move |reactor| {
-        send(&[NotifyState::Watchdog]);
+        let _ = is_taken(&text(&[NotifyState::Watchdog])); // or the next one is
         feed_every(reactor, period);
     });
 }
@@ -67,9 +91,36 @@ fn extension() -> NotifyState<'static> {
     NotifyState::ExtendTimeoutUsec(EXTENSION.as_micros() as u32)
 }
 
-/// A notification that cannot be sent changes nothing for the daemon.
-fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(component = "daemon", %error, "cannot notify the service manager");
+fn text(states: &[NotifyState<'_>]) -> String {
+    states.iter().fold(String::new(), |mut text, state| {
+        let _ = writeln!(text, "{state}"); // a String takes everything
+        text
+    })
+}
+
+/// Sends one message; false where the manager has no room for it now. A notification that cannot
+/// be sent for another reason changes nothing for the daemon.
+fn is_taken(text: &str) -> bool {
+    let Some(place) = std::env::var_os("NOTIFY_SOCKET") else {
+        return true;
+    };
+    match send(&place, text) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+        Err(error) => {
+            tracing::debug!(component = "daemon", %error, "cannot notify the service manager");
+            true
+        }
+        Ok(()) => true,
     }
+}
+
+/// Never waits: a datagram socket of another process blocks whoever finds its queue full.
+fn send(place: &OsStr, text: &str) -> io::Result<()> {
+    let address = match place.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(place)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }

@@ -209,14 +209,15 @@ impl Reloader {
         let asked = state.running.take().map_or(Vec::new(), |running| running.1);
         let has_next = !state.next.is_empty();
         drop(state);
-        notify::reloaded(&match outcome.code {
+        let status = match outcome.code {
             0 => self.making.daemon.summary(),
             _ => format!(
                 "{}; the last reload failed: {}",
                 self.making.daemon.summary(),
                 outcome.text.lines().next().unwrap_or_default()
             ),
-        });
+        };
+        notify::reloaded(&self.making.reactor, &status);
         for promise in asked {
             promise.callback(outcome.clone());
         }

@@ -6,23 +6,26 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::process::PATIENCE;
 
 /// Events in a request, and bytes of one: a request is a third of the smallest segment.
-const EVENTS: u64 = 350;
-const LINE_BYTES: usize = 1000;
+pub const EVENTS: u64 = 350;
+pub const LINE_BYTES: usize = 1000;
 
 /// Posts events over one connection that is made again when it breaks.
 #[derive(Default)]
 pub struct Client {
-    pub(super) connection: Option<TcpStream>,
+    pub connection: Option<TcpStream>,
     /// Events below this were sent, or begun to be.
     pub issued: u64,
     /// Those that were answered with 200.
     pub acked: Vec<Range<u64>>,
     /// How many requests were answered otherwise.
     pub refused: u64,
+    /// How long an answer may take, if not as long as anything.
+    pub patience: Option<Duration>,
 }
 
 impl Client {
@@ -30,29 +33,31 @@ impl Client {
         Client::default()
     }
 
-    /// Posts the next events and waits for the answer.
+    /// Posts the next events and waits for the answer, whose status code it gives.
     ///
     /// # Errors
     /// There was no answer: nothing is known of these events.
-    pub fn post(&mut self, address: SocketAddr) -> io::Result<()> {
+    pub fn post(&mut self, address: SocketAddr) -> io::Result<u16> {
         let events = self.issued..self.issued + EVENTS;
         self.issued = events.end;
         let body: String = events.clone().map(line).collect();
-        match self.exchange(address, &body) {
+        let status = self.exchange(address, &body);
+        match &status {
             Ok(200) => self.acked.push(events),
             Ok(_) => self.refused += 1,
-            Err(error) => {
-                self.connection = None;
-                return Err(error);
-            }
+            Err(_) => self.connection = None,
         }
-        Ok(())
+        status
     }
 
-    fn exchange(&mut self, address: SocketAddr, body: &str) -> io::Result<u16> {
+    /// Posts any body; the status code of the answer.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub fn exchange(&mut self, address: SocketAddr, body: &str) -> io::Result<u16> {
         if self.connection.is_none() {
             let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(self.patience.or(Some(PATIENCE)))?;
             self.connection = Some(stream);
         }
         let Some(stream) = &mut self.connection else {

@@ -8,11 +8,11 @@
 //! changed, and what came twice is within what a crash may repeat.
 #![allow(clippy::print_stdout)] // the tables are what one looks at
 
-mod collector;
-mod judge;
+pub mod collector;
+pub mod judge;
 mod kills;
-mod load;
-mod power;
+pub mod load;
+pub mod power;
 
 use std::path::Path;
 use std::process::Command;

@@ -72,7 +72,11 @@ impl Drop for Disk {
     }
 }
 
-fn shell(command: &[&str]) -> Result<(), String> {
+/// Runs a command.
+///
+/// # Errors
+/// What it said.
+pub fn shell(command: &[&str]) -> Result<(), String> {
     let output = Command::new(command[0])
         .args(&command[1..])
         .output()

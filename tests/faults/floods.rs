@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Collector, Daemon, check_memory, check_memory_with, line, peak, relay, relay_to};
+use super::{
+    Collector, Daemon, check_memory, check_memory_with, line, peak, processor_seconds, relay,
+    relay_to,
+};
 
 /// Bytes of a numbered line, its newline included.
 const LINE_BYTES: usize = 1024;
@@ -167,14 +170,6 @@ fn offer(to: SocketAddr, connections: u64, lines: u64) -> Arc<AtomicU64> {
         });
     }
     sent
-}
-
-/// Processor time of a process so far, in seconds of 100 ticks.
-fn processor_seconds(daemon: &Daemon) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.id())).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// How long the receiver is stopped.

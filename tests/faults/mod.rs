@@ -10,7 +10,7 @@ mod resets;
 mod shortage;
 mod start;
 mod stop;
-mod watchdog;
+pub mod watchdog;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -98,7 +98,7 @@ fn few_descriptors(command: &mut Command) {
 const SLACK_BYTES: u64 = 64 << 20;
 
 /// The most memory that was ever resident of a process, in bytes.
-fn peak(daemon: &Daemon) -> u64 {
+pub fn peak(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
     let line = status
         .lines()
@@ -108,7 +108,7 @@ fn peak(daemon: &Daemon) -> u64 {
 }
 
 /// Checks that the process never took more than the slack since it had taken `before`.
-fn check_memory(daemon: &Daemon, before: u64) {
+pub fn check_memory(daemon: &Daemon, before: u64) {
     check_memory_with(daemon, before, 0);
 }
 
@@ -119,4 +119,12 @@ fn check_memory_with(daemon: &Daemon, before: u64, held: u64) {
         after < before + held + SLACK_BYTES,
         "{before} bytes became {after}"
     );
+}
+
+/// Processor time of a process so far, in seconds of 100 ticks.
+pub fn processor_seconds(daemon: &Daemon) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / 100.0
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Collector, Daemon, line, relay};
-use crate::process::PATIENCE;
+use super::{Collector, Daemon, line, relay, relay_before};
+use crate::process::{PATIENCE, Systemd};
 
 /// Runs marline on `config`; answers exit code, output, and how long it took.
 fn run(config: &Path) -> (Option<i32>, String, Duration) {
@@ -115,6 +115,28 @@ fn f_132_a_notify_socket_that_is_not_there_is_no_obstacle() {
         daemon.wait_for("started");
         assert_eq!(daemon.stop().status.code(), Some(0), "{path}");
     }
+}
+
+#[test]
+fn f_132_a_manager_that_reads_nothing_holds_nobody_up() {
+    let collector = Collector::start();
+    let config = relay("tcp://127.0.0.1:0", &collector, "");
+    let systemd = Systemd::new();
+    systemd.fill();
+    let daemon = Daemon::launch(&config, |command| systemd.watch(command));
+    let (_, mut sender, mut reader) = relay_before(&daemon, &collector);
+    // For several periods of the watchdog.
+    for _ in 0..10 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        sender.write_all(b"goes on\n").unwrap();
+        assert_eq!(line(&mut reader), b"goes on");
+    }
+    // When it reads again it hears what it must not miss.
+    while !systemd.hear().starts_with("READY=1") {}
+    drop((sender, reader));
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    while !systemd.hear().starts_with("STOPPING=1") {}
+    assert_eq!(daemon.wait().status.code(), Some(0));
 }
 
 #[test]

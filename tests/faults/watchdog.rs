@@ -173,10 +173,10 @@ fn state(stat: &str) -> &str {
 }
 
 /// Who traces the daemon; killed when it is dropped, which soon lets the daemon go.
-struct Tracer(Pid);
+pub struct Tracer(Pid);
 
 impl Tracer {
-    fn of(daemon: &Daemon) -> Tracer {
+    pub fn of(daemon: &Daemon) -> Tracer {
         let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
         let id = tracer_of(&status).filter(|id| *id > 0);
         Tracer(Pid::from_raw(id.expect("somebody traces the daemon")))

@@ -21,7 +21,7 @@ use crate::process::{Daemon, PATIENCE};
 const SOCKET: &str = "state/admin.sock";
 
 /// Runs `marline` in `folder`: standard output, standard error, exit code.
-fn marline(folder: &Path, arguments: &[&str]) -> (String, String, i32) {
+pub fn marline(folder: &Path, arguments: &[&str]) -> (String, String, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_marline"))
         .args(arguments)
         .current_dir(folder)
@@ -35,7 +35,7 @@ fn marline(folder: &Path, arguments: &[&str]) -> (String, String, i32) {
 }
 
 /// The report of `marline status --json`, with `more` arguments.
-fn status(daemon: &Daemon, more: &[&str]) -> Value {
+pub fn status(daemon: &Daemon, more: &[&str]) -> Value {
     let arguments = [&["status", "--json", "--config", "marline.toml"], more].concat();
     let (out, err, code) = marline(daemon.folder(), &arguments);
     assert_eq!((err.as_str(), code), ("", 0), "{out}");
@@ -43,7 +43,7 @@ fn status(daemon: &Daemon, more: &[&str]) -> Value {
 }
 
 /// Asks for the status until `wanted` accepts it.
-fn status_when(daemon: &Daemon, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub fn status_when(daemon: &Daemon, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {
         let report = status(daemon, &[]);
@@ -56,7 +56,7 @@ fn status_when(daemon: &Daemon, what: &str, wanted: impl Fn(&Value) -> bool) -> 
 }
 
 /// The component of that name.
-fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     let mut entries = list.as_array().unwrap().iter();
     entries.find(|one| one["name"] == name).unwrap()
 }

@@ -258,6 +258,9 @@ impl Ended {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the log so far:\n{}", show(&self.log.records()));
+        }
         // Both fail where the process has ended, which is what they are for.
         let _ = self.child.kill();
         let _ = self.child.wait();

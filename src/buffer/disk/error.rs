@@ -37,6 +37,18 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the same start may succeed later: when another process has ended, or there is
+    /// room.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            OpenError::InUse { .. } => true,
+            OpenError::Io { error, .. } => is_full(error),
+            OpenError::Version { .. } | OpenError::Exhausted { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

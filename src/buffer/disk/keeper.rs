@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::error::KeepError;
+use super::error::{KeepError, is_full};
 use super::format::{CURSOR_BYTES, Promise, SLOT_STRIDE, Slot};
 use super::shared::{CURSOR, Entry, FILE_MODE, NEXT_CURSOR, Shared, segment_name, unlink};
 use super::writer::write_all;
@@ -78,9 +78,15 @@ impl Keeper {
     /// Nothing was deleted that the cursor on disk does not allow. Call it again later.
     pub fn keep(&mut self, acked_seq: u64, durable_seq: u64) -> Result<Kept, KeepError> {
         self.advance(acked_seq.min(durable_seq), durable_seq, false)?;
-        let below = self.shared.table().below(self.acked_seq);
-        if !below.is_empty() && self.file.is_none() {
-            // The mark was read, from a cache perhaps: nothing goes by it before it is written.
+        let (below, has_segments) = {
+            let table = self.shared.table();
+            (table.below(self.acked_seq), !table.segments().is_empty())
+        };
+        // The mark was read, from a cache perhaps: nothing goes by it before it is written. And
+        // there is a first cursor before there is anything to say, while there is room for it.
+        let is_read = !below.is_empty() && self.file.is_none();
+        let is_first = has_segments && self.generation == 0;
+        if is_read || is_first {
             self.put(self.acked_seq, durable_seq, false)?;
         }
         let freed_bytes = self.delete(&below)?;
@@ -180,20 +186,50 @@ impl Keeper {
     fn write(&mut self, slot: &Slot) -> io::Result<()> {
         // Out of its place while it is written: one that fails is not written again.
         let Some(file) = self.file.take() else {
-            self.file = Some(self.make(slot)?);
+            self.file = match self.make(slot) {
+                Err(error) if is_full(&error) => return self.write_old(slot).or(Err(error)),
+                made => Some(made?),
+            };
             return Ok(());
         };
-        let offset = slot.generation % 2 * SLOT_STRIDE;
-        write_all(&*file, &slot.encode(), offset)?;
-        self.sync(&*file)?;
+        self.overwrite(&*file, slot)?;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Without room for a new file the mark goes to the old one: else what is delivered could
+    /// never be deleted, and there would never be room. What its earlier syncs were worth nobody
+    /// knows, but this slot is written now, and the next try is a new file again.
+    fn write_old(&self, slot: &Slot) -> io::Result<()> {
+        let file = self.shared.directory.open(CURSOR, Open::Write)?;
+        self.overwrite(&*file, slot)
+    }
+
+    fn overwrite(&self, file: &dyn File, slot: &Slot) -> io::Result<()> {
+        let offset = slot.generation % 2 * SLOT_STRIDE;
+        write_all(file, &slot.encode(), offset)?;
+        self.sync(file)
     }
 
     /// Makes the cursor's file anew, with one slot, in place of what is there.
     fn make(&self, slot: &Slot) -> io::Result<Arc<dyn File>> {
         let directory = &*self.shared.directory;
         unlink(directory, NEXT_CURSOR)?;
+        let made = self.fill_new(slot);
+        if made.is_err() {
+            // It would take room that there is not.
+            let _ = unlink(directory, NEXT_CURSOR);
+        }
+        let file = made?;
+        directory.rename(NEXT_CURSOR, CURSOR)?;
+        if self.shared.settings().promise() != Promise::Os {
+            directory.sync()?;
+        }
+        Ok(file)
+    }
+
+    fn fill_new(&self, slot: &Slot) -> io::Result<Arc<dyn File>> {
+        let directory = &*self.shared.directory;
         let file = directory.open(NEXT_CURSOR, Open::Create(FILE_MODE))?;
         let mut slots = vec![0; CURSOR_BYTES as usize];
         let at = (slot.generation % 2 * SLOT_STRIDE) as usize;
@@ -201,10 +237,6 @@ impl Keeper {
         slots[at..at + bytes.len()].copy_from_slice(&bytes);
         write_all(&*file, &slots, 0)?;
         self.sync(&*file)?;
-        directory.rename(NEXT_CURSOR, CURSOR)?;
-        if self.shared.settings().promise() != Promise::Os {
-            directory.sync()?;
-        }
         Ok(file)
     }
 

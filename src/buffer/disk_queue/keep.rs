@@ -13,10 +13,10 @@ impl Inner {
             let lanes = &mut *self.lanes.borrow_mut();
             let state = self.state.borrow();
             let acked = state.acked.through();
-            if acked <= lanes.kept_seq {
+            if acked <= lanes.kept_seq && !lanes.is_cursor_due {
                 return;
             }
-            if !lanes.is_keep_due {
+            if !lanes.is_keep_due && !lanes.is_cursor_due {
                 let is_armed = std::mem::replace(&mut lanes.is_keep_armed, true);
                 return if !is_armed {
                     self.arm_keep()
@@ -25,6 +25,7 @@ impl Inner {
             let Some(keeper) = lanes.keeper.take() else {
                 return;
             };
+            lanes.is_cursor_due = false;
             (lanes.is_keep_due, lanes.acked_bytes) = (false, 0);
             (keeper, acked, state.durable_seq)
         };

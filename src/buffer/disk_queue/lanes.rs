@@ -59,6 +59,9 @@ pub(super) struct Lanes {
     pub(super) is_next_made: bool,
     /// What the cursor on disk says.
     pub(super) kept_seq: u64,
+    /// The keeper has been asked for a cursor, which takes room that may be gone later.
+    pub(super) is_cursor_asked: bool,
+    pub(super) is_cursor_due: bool,
     /// Bytes delivered since.
     pub(super) acked_bytes: usize,
     pub(super) is_keep_due: bool,
@@ -89,6 +92,8 @@ impl Lanes {
             segment_fill: 0,
             is_next_made: false,
             kept_seq: recovered.first_seq,
+            is_cursor_asked: false,
+            is_cursor_due: false,
             acked_bytes: 0,
             is_keep_due: false,
             is_keep_armed: false,
@@ -164,6 +169,8 @@ impl Inner {
                 self.made_room(result);
             }
             Some(Done::Closed(result)) => self.closed(result),
+            // At the end of the process nobody waits for a job that hangs.
+            None if self.is_closing() => {}
             None => {
                 let why = "a storage job was lost; restart the daemon".to_owned();
                 self.log_failure(&why);

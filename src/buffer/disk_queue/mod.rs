@@ -276,7 +276,7 @@ impl Inner {
             if bytes <= max {
                 done.push(part);
             } else if part.len() == 1 {
-                part.evicted(TOO_LARGE);
+                part.unfit(TOO_LARGE);
             } else {
                 let half = part.len().div_ceil(2) as usize;
                 todo.extend(part.split(half).into_iter().rev());

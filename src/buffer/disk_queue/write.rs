@@ -10,6 +10,7 @@ use super::{Inner, release};
 use crate::buffer::disk::{
     CommitError, Committed, Durability, GROUP_BYTES, Record as LogRecord, Settings,
 };
+use crate::pipeline::part::Part;
 use crate::pipeline::queue::WhenFull;
 use crate::telemetry::events::{BufferFailed, BufferFull, BufferRecovered};
 use crate::time::Duration;
@@ -78,6 +79,7 @@ impl Inner {
                 (lanes.segment_fill, lanes.is_next_made) = (0, false);
             }
             lanes.is_full = false;
+            lanes.is_cursor_due |= !std::mem::replace(&mut lanes.is_cursor_asked, true);
         }
         self.healed();
         let claims = self.state.borrow_mut().committed(committed);
@@ -124,8 +126,10 @@ impl Inner {
                 }
                 .log();
             }
-            if self.when_full.get() == WhenFull::DropOldest {
-                self.evict();
+            match self.when_full.get() {
+                WhenFull::Block => {}
+                WhenFull::DropNewest => self.crowd_out(),
+                WhenFull::DropOldest => self.evict(),
             }
             self.let_go_of_delivered();
             return self.pause(FULL_PAUSE);
@@ -145,6 +149,12 @@ impl Inner {
         }
         self.fail(why);
         self.pause(FAILED_PAUSE);
+    }
+
+    /// What finds no room is dropped, and its sources are told: nobody waits for room here.
+    fn crowd_out(&self) {
+        let parts = self.state.borrow_mut().take_unwritten();
+        parts.into_iter().for_each(Part::crowded_out);
     }
 
     /// A planted bug, for the tests of durability to find: what finds no room is forgotten.
@@ -199,13 +209,27 @@ impl Inner {
 
     pub(super) fn pause(&self, delay: Duration) {
         if !std::mem::replace(&mut self.lanes.borrow_mut().is_paused, true) {
-            self.after(delay, |inner| inner.lanes.borrow_mut().is_paused = false);
+            self.after(delay, Inner::try_again);
+        }
+    }
+
+    /// The pause is over. Where nothing waits to be written, only what comes next can find out
+    /// whether there is room.
+    fn try_again(&self) {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.is_paused = false;
+        lanes.is_full &= self.state.borrow().has_unwritten();
+        drop(lanes);
+        if let Some(port) = self.port() {
+            port.settled();
         }
     }
 
     /// Whoever waits for room need wait no longer for the pause to end.
     pub(super) fn has_room(&self) {
-        self.lanes.borrow_mut().is_paused = self.failure.borrow().is_some();
+        if self.failure.borrow().is_none() {
+            self.try_again();
+        }
     }
 }
 

@@ -227,7 +227,7 @@ fn no_loss(lives: &Lives, output: &Output, came: &Came) -> Result<(), String> {
     // record that it is in.
     let flips = lives.faults().of(Fault::BitFlipped) as usize;
     let most = match (durability, &output.file) {
-        (Some(_), _) if flips > 0 => usize::MAX,
+        (Some(_), _) if flips > 0 || lives.may_lose_by_sync(output.name) => usize::MAX,
         (None, Some(_)) => 2 * flips,
         _ => 0,
     };

@@ -354,7 +354,8 @@ impl Lives {
             let dropped = books.dropped.total();
             let (delivered, name) = (books.delivered.get(), port.name());
             // What was torn before it was promised is counted as damaged when it is read.
-            let tears = self.ended.iter().any(|it| it.death == Death::PowerCut);
+            let tears = self.ended.iter().any(|it| it.death == Death::PowerCut)
+                || self.may_lose_by_sync(port.name());
             let damaged = books
                 .dropped
                 .snapshot()
@@ -382,6 +383,14 @@ impl Lives {
             }
         }
         Ok(())
+    }
+
+    /// Whether a sync that failed may have cost what this sink's buffer had written since the one
+    /// before: it may wherever not every commit is synced (docs/BUFFER_FORMAT.md).
+    pub fn may_lose_by_sync(&self, sink: &str) -> bool {
+        let (durability, faults) = (self.plan.disks.get(sink), self.faults());
+        let has_failed = faults.of(Fault::SyncFailed) + faults.of(Fault::SyncBroken) > 0;
+        has_failed && durability.is_some_and(|durability| *durability != "commit")
     }
 
     fn calm_in_time(&self, life: &Life) -> Result<(), String> {

@@ -483,8 +483,9 @@ fn wait_for_manager(store: &mut Store, reactor: &Handle) -> io::Result<()> {
             tv_nsec: BARRIER_STEP_NANOS,
         };
         let mut descriptors = [PollFd::new(&ours, PollFlags::IN)];
-        if poll(&mut descriptors, Some(&step))? > 0 {
-            return Ok(());
+        match poll(&mut descriptors, Some(&step)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            met => return Ok(met.map(drop)?),
         }
     }
     Err(ErrorKind::TimedOut.into())

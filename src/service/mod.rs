@@ -49,7 +49,7 @@ use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, Stopp
 use crate::telemetry::layer::{LevelSwitch, Levels};
 use crate::telemetry::{self, Format, LastErrors, Level};
 use crate::time::{Duration, Instant};
-use crate::transport::{Inherited, Meter, Network, NetworkOptions, SysNet};
+use crate::transport::{FdStore, Inherited, Meter, Network, NetworkOptions, SysNet};
 
 use admin::AdminSocket;
 use assembly::{Daemon, StartError, World};
@@ -242,8 +242,9 @@ impl Life {
             sinks: config.sinks.len(),
             took: handle.fresh().since(began),
         };
-        let summary = self.daemon.summary();
+        let (summary, network) = (self.daemon.summary(), self.daemon.network());
         handle.call_when_running(move |handle| {
+            network.settle_store();
             started.log();
             notify::ready(handle, &summary);
             notify::feed_watchdog(handle);
@@ -274,6 +275,7 @@ impl Life {
     fn plan_stop(&self, handle: &Handle) {
         let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
         handle.on_shutdown(Phase::Before, "drain", move |_| {
+            daemon.network().keep_stored();
             daemon.drain().add_both(move |_| {
                 stop.is_drained.set(true);
                 daemon
@@ -477,6 +479,7 @@ fn resources(handle: &Handle, memory: &Memory) -> Result<Resources, Refusal> {
         meter: Some(Arc::new(MemoryMeter(memory.clone()))),
         seed: seed(handle),
         inherited: Inherited::from_environment(),
+        store: FdStore::from_environment(),
     };
     let mut resources = Resources::default();
     resources.lend(Network::new(handle, Rc::new(net), options));

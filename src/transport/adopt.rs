@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use listenfd::ListenFd;
 use rustix::net::{SocketType, sockopt};
 
+use super::store::is_stored_name;
+
 /// Sockets handed over.
 #[derive(Debug, Default)]
 pub struct Inherited {
@@ -57,6 +59,12 @@ impl Inherited {
         Inherited {
             sockets: sockets.into_iter().collect(),
         }
+    }
+
+    /// Takes out what a former process of this daemon has stored: it is nobody's by name.
+    pub(super) fn take_stored(&mut self) -> Vec<(String, OwnedFd)> {
+        let is_stored = |(name, _): &mut (String, OwnedFd)| is_stored_name(name);
+        self.sockets.extract_if(.., is_stored).collect()
     }
 
     /// Duplicates of all sockets of that name that carry `what`, in their order. One socket unit

@@ -200,7 +200,7 @@ pub(super) fn bind(
         .map(|id| Post::start(network, *id, options, make()))
         .collect();
     let sockets = sockets.map_err(|cause| {
-        ids.iter().for_each(|id| network.net().close(*id));
+        ids.iter().for_each(|id| network.close_bound(*id));
         error(cause)
     })?;
     for socket in &sockets {
@@ -218,7 +218,7 @@ fn open(network: &Network, address: &Address, options: &BindOptions) -> io::Resu
     let endpoints = listener::endpoints(address)?;
     endpoints
         .iter()
-        .map(|at| network.net().bind(at, options))
+        .map(|at| network.open(at, Carries::Datagrams, options))
         .collect()
 }
 
@@ -384,6 +384,11 @@ impl Post {
         self.resume();
     }
 
+    /// The socket, and where it is bound.
+    pub(super) fn socket(&self) -> (SocketId, &Endpoint) {
+        (self.socket, &self.local)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.token.get().is_some()
     }
@@ -511,7 +516,7 @@ impl Post {
             None => CloseReason::Local,
         };
         self.look_at_drops();
-        self.network.net().close(self.socket);
+        self.network.close_bound(self.socket);
         let datagrams = self.datagrams.take();
         if let Some(datagrams) = datagrams {
             datagrams.closed(&reason);

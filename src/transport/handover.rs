@@ -16,6 +16,7 @@ use super::address::Address;
 use super::adopt::Carries;
 use super::datagram::Post;
 use super::listener::{self, Acceptor};
+use super::net::{Endpoint, SocketId};
 use super::network::Network;
 
 /// All open sockets that one can take over.
@@ -73,6 +74,14 @@ impl Socket {
         }
     }
 
+    fn at(&self) -> Option<(SocketId, Endpoint)> {
+        let owned = |(socket, local): (SocketId, &Endpoint)| (socket, local.clone());
+        match self {
+            Socket::Listener(acceptor) => acceptor.upgrade().map(|it| owned(it.socket())),
+            Socket::Datagrams(post) => post.upgrade().map(|it| owned(it.socket())),
+        }
+    }
+
     fn carries(&self) -> Carries {
         match self {
             Socket::Listener(_) => Carries::Streams,
@@ -101,6 +110,23 @@ fn is_same(one: &Address, other: &Address) -> bool {
 }
 
 impl Places {
+    /// What a restart would open again: sockets of components, at places of their choice.
+    pub(super) fn to_store(&self) -> Vec<(SocketId, Carries, Endpoint)> {
+        let is_stored = |place: &&Place| {
+            let is_chosen = match &place.address {
+                Address::Systemd(_) => false,
+                address => address.host_port().is_none_or(|(_, port)| port != 0),
+            };
+            is_chosen && !place.owner.is_empty() && place.socket.is_open()
+        };
+        let places = self.places.iter().filter(is_stored);
+        let of = |place: &Place| {
+            let (socket, local) = place.socket.at()?;
+            Some((socket, place.socket.carries(), local))
+        };
+        places.filter_map(of).collect()
+    }
+
     fn forget_closed(&mut self) {
         self.places.retain(|place| place.socket.is_open());
     }
@@ -160,6 +186,7 @@ impl Network {
             promises
         };
         promises.into_iter().for_each(|promise| (promise.keep)());
+        self.store_open();
     }
 
     /// Nothing that was promised is given, and what was opened meanwhile is closed, unheard.
@@ -194,6 +221,10 @@ impl Network {
             standing,
         };
         places.places.push(place);
+        drop(places);
+        if standing == Standing::Old {
+            self.store_open();
+        }
     }
 
     /// The listeners for `address` that stay open and are promised to this owner: each with the

@@ -215,7 +215,7 @@ pub(super) fn listen(
         // Some may listen already; all are closed, for a set is opened whole or not at all.
         sockets
             .iter()
-            .for_each(|socket| network.net().close(*socket));
+            .for_each(|socket| network.close_bound(*socket));
         error(cause)
     })?;
     for listener in &listeners {
@@ -232,12 +232,12 @@ fn open(network: &Network, address: &Address, bind: &BindOptions) -> io::Result<
     }
     let mut sockets = Vec::new();
     for endpoint in endpoints(address)? {
-        match network.net().listen(&endpoint, bind) {
+        match network.open(&endpoint, Carries::Streams, bind) {
             Ok(socket) => sockets.push(socket),
             Err(error) => {
                 sockets
                     .iter()
-                    .for_each(|socket| network.net().close(*socket));
+                    .for_each(|socket| network.close_bound(*socket));
                 return Err(error);
             }
         }
@@ -381,6 +381,11 @@ impl Acceptor {
         self.resume();
     }
 
+    /// The socket, and where it listens.
+    pub(super) fn socket(&self) -> (SocketId, &Endpoint) {
+        (self.socket, &self.local)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.token.get().is_some()
     }
@@ -395,7 +400,7 @@ impl Acceptor {
     pub(super) fn close(&self) {
         if let Some(token) = self.token.take() {
             self.network.reactor().deregister(token);
-            self.network.net().close(self.socket);
+            self.network.close_bound(self.socket);
             drop(self.recovery.take());
         }
     }

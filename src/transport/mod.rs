@@ -7,7 +7,8 @@
 //! - [`connection`]: [`Protocol`] and [`Connection`]; `stream`: how they work; `outbox`: the
 //!   write queue; [`chunk`]: what sockets are read into
 //! - [`listener`] and [`limits`]; [`connector`] and [`resolver`]; [`client`] and [`backoff`]
-//! - [`datagram`]; `handover`: sockets that stay open while their owners change
+//! - [`datagram`]; `handover`: sockets that stay open while their owners change; [`store`]:
+//!   sockets that outlive the process
 //!
 //! What holds everywhere: a handler never holds a descriptor, nothing here grows without a
 //! named bound, protocols are called from the reactor only, and every socket that was opened
@@ -29,6 +30,7 @@ pub mod network;
 mod outbox;
 mod outq;
 pub mod resolver;
+pub mod store;
 mod stream;
 pub mod sys;
 mod unix;
@@ -51,4 +53,5 @@ pub use net::{
 pub use network::{Network, NetworkOptions};
 pub use outbox::Mark;
 pub use resolver::Resolver;
+pub use store::FdStore;
 pub use sys::SysNet;

@@ -254,6 +254,15 @@ pub trait Net {
     /// `close`, for its owner goes on using it.
     fn adopt(&self, descriptor: OwnedFd) -> io::Result<(SocketId, SocketKind)>;
 
+    /// Takes a socket back that a former process of this daemon had bound: from now on it is as
+    /// if it had been bound here with these options, its path too.
+    fn take_back(&self, descriptor: OwnedFd, _options: &BindOptions) -> io::Result<SocketId> {
+        self.adopt(descriptor).map(|(socket, _)| socket)
+    }
+
+    /// The socket's path, if any, is left alone at `close`.
+    fn leave_path(&self, _socket: SocketId) {}
+
     /// What the resolver's threads call.
     fn lookup(&self) -> Arc<dyn Lookup>;
 }

@@ -19,6 +19,7 @@ use super::handover::Places;
 use super::listener::{self, Accept, ListenError, ListenOptions, Listener};
 use super::net::{Net, SocketId};
 use super::resolver::Resolver;
+use super::store::{FdStore, Store};
 use crate::deferred::Deferred;
 use crate::reactor::Handle;
 
@@ -37,6 +38,7 @@ struct Inner {
     resolver: Resolver,
     inherited: RefCell<Inherited>,
     places: RefCell<Places>,
+    store: RefCell<Store>,
     connections: Cell<u64>,
     seed: Cell<u64>,
 }
@@ -50,11 +52,14 @@ pub struct NetworkOptions {
     pub seed: u64,
     /// Sockets that were handed over at start.
     pub inherited: Inherited,
+    /// Keeps sockets while the process is down.
+    pub store: FdStore,
 }
 
 impl Network {
     /// A network of `reactor` over `net`.
-    pub fn new(reactor: &Handle, net: Rc<dyn Net>, options: NetworkOptions) -> Self {
+    pub fn new(reactor: &Handle, net: Rc<dyn Net>, mut options: NetworkOptions) -> Self {
+        let returned = options.inherited.take_stored();
         Network {
             inner: Rc::new(Inner {
                 reactor: reactor.clone(),
@@ -65,6 +70,7 @@ impl Network {
                 connections: Cell::new(0),
                 seed: Cell::new(options.seed),
                 places: RefCell::default(),
+                store: RefCell::new(Store::new(options.store, returned)),
             }),
             owner: "".into(),
         }
@@ -84,6 +90,10 @@ impl Network {
 
     pub(super) fn places(&self) -> &RefCell<Places> {
         &self.inner.places
+    }
+
+    pub(super) fn store(&self) -> &RefCell<Store> {
+        &self.inner.store
     }
 
     /// Listens for streams at `address`: one listener, or as many as systemd handed over under

@@ -293,6 +293,32 @@ impl Net for SysNet {
         Ok((self.insert(descriptor, None), kind))
     }
 
+    fn take_back(&self, descriptor: OwnedFd, options: &BindOptions) -> io::Result<SocketId> {
+        let (kind, local) = kind_and_local(descriptor.as_fd())?;
+        let path = match local {
+            Endpoint::Unix(path) => Some(unix::take_back(&path, options.mode)?),
+            _ => None,
+        };
+        match (kind, options.receive_buffer_bytes) {
+            (SocketKind::TcpListener | SocketKind::UnixListener, _) => {
+                rustix::net::listen(&descriptor, options.backlog)?;
+            }
+            (SocketKind::Udp, Some(bytes)) => set_receive_buffer(descriptor.as_fd(), bytes)?,
+            _ => {}
+        }
+        let (socket, _) = self.adopt(descriptor)?;
+        if let Some(entry) = self.table.borrow_mut().get_mut(socket) {
+            entry.path = path;
+        }
+        Ok(socket)
+    }
+
+    fn leave_path(&self, socket: SocketId) {
+        if let Some(entry) = self.table.borrow_mut().get_mut(socket) {
+            entry.path = None;
+        }
+    }
+
     fn lookup(&self) -> Arc<dyn Lookup> {
         Arc::clone(&self.lookup)
     }
@@ -344,6 +370,12 @@ impl Table {
             .filter(|entry| entry.generation == id.generation)
             .and_then(|entry| entry.socket.as_ref())
             .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn get_mut(&mut self, id: SocketId) -> Option<&mut Socket> {
+        let entry = self.entries.get_mut(id.index as usize)?;
+        let is_it = entry.generation == id.generation;
+        entry.socket.as_mut().filter(|_| is_it)
     }
 
     fn insert(&mut self, socket: Socket) -> SocketId {
@@ -476,6 +508,12 @@ fn endpoint(address: &SocketAddrAny) -> Endpoint {
         (None, Some(name)) => Endpoint::Abstract(name.into()),
         (None, None) => Endpoint::Unnamed,
     }
+}
+
+/// What a bound socket is, and where.
+pub(super) fn kind_and_local(fd: BorrowedFd<'_>) -> io::Result<(SocketKind, Endpoint)> {
+    let local = endpoint(&rustix::net::getsockname(fd)?);
+    Ok((kind_of(fd)?, local))
 }
 
 fn kind_of(fd: BorrowedFd<'_>) -> io::Result<SocketKind> {

@@ -65,6 +65,16 @@ pub(super) fn bind(
     })
 }
 
+/// Makes the path of a socket that was bound by a former process ours, with these mode bits.
+pub(super) fn take_back(path: &Path, mode: u32) -> io::Result<BoundPath> {
+    let made = std::fs::symlink_metadata(path)?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode))?;
+    Ok(BoundPath {
+        path: path.to_path_buf(),
+        made: (made.dev(), made.ino()),
+    })
+}
+
 /// Whether the socket at `path` has no owner any more.
 fn is_stale(path: &Path, address: &SocketAddrUnix, kind: SocketType) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|at| at.file_type().is_socket());

@@ -315,6 +315,7 @@ fn command(folder: &Path, config: &str) -> Command {
         .env_remove("NOTIFY_SOCKET")
         .env_remove("WATCHDOG_USEC")
         .env_remove("LISTEN_FDS")
+        .env_remove("FDSTORE")
         .env_remove("JOURNAL_STREAM");
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command

@@ -8,6 +8,7 @@ mod difference;
 mod failing;
 mod keeping;
 mod load;
+mod restart;
 mod sinks;
 mod stopping;
 

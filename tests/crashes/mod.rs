@@ -29,9 +29,11 @@ use collector::Collector;
 use judge::{Verdict, judge};
 use load::Client;
 
-/// Requests before the collector is there, and after.
+/// Requests before the collector is there, and all.
 const REQUESTS_BEFORE: usize = 9;
-const REQUESTS_AFTER: usize = 3;
+const REQUESTS: usize = 12;
+/// Steps in which all of it is delivered.
+const DELIVERIES: usize = 8;
 
 /// What happened in a run.
 struct Run {
@@ -45,12 +47,12 @@ struct Run {
 struct Progress(Arc<AtomicUsize>);
 
 impl Progress {
-    fn count(&self, goes_on: bool) {
-        let step = if goes_on { 1 } else { usize::MAX / 2 };
-        self.0.fetch_add(step, Ordering::Relaxed);
+    fn reach(&self, step: usize) {
+        self.0.fetch_max(step, Ordering::Relaxed);
     }
 
-    /// Waits for a random request to be answered, or the last, and a random moment more.
+    /// Waits for a random request to be answered, or for a random part of all to be delivered,
+    /// and a random moment more.
     fn random_moment(&self, random: &mut u64) {
         let mut draw = |below: u64| {
             *random = random
@@ -58,7 +60,7 @@ impl Progress {
                 .wrapping_add(1_442_695_040_888_963_407);
             (*random >> 33) % below
         };
-        let requests = draw((REQUESTS_BEFORE + REQUESTS_AFTER + 1) as u64) as usize;
+        let requests = draw((REQUESTS + DELIVERIES + 1) as u64) as usize;
         let start = Instant::now();
         while self.0.load(Ordering::Relaxed) < requests && start.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_micros(100));
@@ -137,24 +139,28 @@ fn first_life(
         let progress = Progress::default();
         let seen = progress.clone();
         scope.spawn(move || trouble(daemon, &seen));
-        for request in 0..REQUESTS_BEFORE + REQUESTS_AFTER {
+        for request in 0..REQUESTS {
             if request == REQUESTS_BEFORE {
                 collector.listen();
             }
-            let posted = client.post(address);
-            progress.count(posted.is_ok());
-            if posted.is_err() {
+            if client.post(address).is_err() {
+                progress.reach(usize::MAX);
                 return true;
             }
+            progress.reach(request + 1);
         }
         // The buffer is drained, its segments deleted, its cursor written.
         let start = Instant::now();
         while !collector.has_all(&client.acked) {
+            let delivered = collector.count() * DELIVERIES as u64 / client.issued.max(1);
+            progress.reach(REQUESTS + delivered as usize);
             if start.elapsed() > PATIENCE || daemon.has_ended() {
+                progress.reach(usize::MAX);
                 return true;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        progress.reach(usize::MAX);
         false
     })
 }

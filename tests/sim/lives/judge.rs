@@ -5,7 +5,8 @@
 //!   that holds until the power is cut, as of a disk buffer that does not commit; a bit that
 //!   turned may cost the line or the record it is in.
 //! - I2 no invention, I3 no corruption: what is there was sent, with the right checksum. A piece
-//!   of a line is where a life ended; anything else only in a file that a power cut tore.
+//!   of a line is where a life ended; anything else only in a file that a power cut tore, or of
+//!   which the cache has let go what a failed sync never brought to the disk.
 //! - I4 bounded doubles: no more than attempts to send, times connections that were lost.
 //! - I5 order: the first occurrences of one sender's lines are in order.
 //! - I9 accounting: the books of every life balance (the world looks after each turn), and those
@@ -134,7 +135,9 @@ fn judge_output(
     came: &Came,
     verdict: &mut Verdict,
 ) -> Result<(), String> {
-    let is_torn = output.file.is_some() && was_cut(&lives.ended, 0);
+    // A page that the disk never took, and that the cache has let go of, reads as zeros.
+    let is_dropped = lives.faults().of(Fault::CacheDropped) > 0;
+    let is_torn = output.file.is_some() && (was_cut(&lives.ended, 0) || is_dropped);
     verdict.pieces += came.pieces.len() as u64;
     no_invention(lives, came)?;
     no_corruption(lives, came, is_torn)?;

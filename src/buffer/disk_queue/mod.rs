@@ -148,8 +148,8 @@ impl Queue for DiskQueue {
     }
 
     fn push(&self, part: Part) {
-        for part in self.0.cut(part) {
-            self.0.take_in(part);
+        for (part, bytes_max) in self.0.cut(part) {
+            self.0.take_in(part, bytes_max);
         }
         self.0.advance();
     }
@@ -267,14 +267,15 @@ impl Inner {
         self.port.borrow().upgrade()
     }
 
-    /// Parts of which each is one record. An event that no record can hold is dropped.
-    fn cut(&self, part: Part) -> Vec<Part> {
+    /// Parts of which each is one record, with the most that its payload takes, in bytes. An
+    /// event that no record can hold is dropped.
+    fn cut(&self, part: Part) -> Vec<(Part, usize)> {
         let max = self.settings.get().payload_bytes_max();
         let (mut todo, mut done) = (vec![part], Vec::new());
         while let Some(part) = todo.pop() {
             let bytes = codec::encoded_bytes_max(part.batch(), part.selection(), part.pipeline());
             if bytes <= max {
-                done.push(part);
+                done.push((part, bytes));
             } else if part.len() == 1 {
                 part.unfit(TOO_LARGE);
             } else {
@@ -285,9 +286,8 @@ impl Inner {
         done
     }
 
-    fn take_in(&self, mut part: Part) {
-        let bytes = codec::encoded_bytes_max(part.batch(), part.selection(), part.pipeline());
-        let mut payload = Vec::with_capacity(bytes);
+    fn take_in(&self, mut part: Part, bytes_max: usize) {
+        let mut payload = Vec::with_capacity(bytes_max);
         codec::encode(
             part.batch(),
             part.selection(),

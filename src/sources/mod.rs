@@ -10,6 +10,7 @@ mod framed;
 mod generate;
 mod http;
 mod http_poll;
+mod listening;
 mod losses;
 mod socket;
 

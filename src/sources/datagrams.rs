@@ -18,6 +18,7 @@ use crate::protocol::{End, Framer, Frames, Framing, Mark, framer};
 use crate::transport::{CloseReason, Datagram, DatagramSocket, Datagrams, Peer};
 
 use super::framed::{InputShared, mark_of};
+use super::reading::Reading;
 
 /// A batch of datagrams is handed over at this size, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
@@ -30,12 +31,18 @@ pub struct DatagramInput {
     framer: Box<dyn Framer>,
     frames: Frames,
     intake: Intake,
-    senders: HashMap<Peer, Arc<Origin>>,
+    senders: HashMap<Peer, Sender>,
     sender: Option<Peer>,
     bytes: Vec<u8>,
     events: Vec<Event>,
     marks: Vec<(usize, &'static str, &'static str)>,
     is_wired: bool,
+}
+
+/// Who sends.
+struct Sender {
+    origin: Arc<Origin>,
+    reading: Option<Box<dyn Reading>>,
 }
 
 impl DatagramInput {
@@ -99,26 +106,33 @@ impl DatagramInput {
         if self.events.is_empty() {
             return;
         }
-        let origin = self.origin(&sender);
         let bytes = Bytes::from(std::mem::take(&mut self.bytes));
-        let mut batch = Batch::new(origin, self.shared.wall(), bytes);
-        batch.events = std::mem::take(&mut self.events);
+        let events = std::mem::take(&mut self.events);
+        let received = self.shared.wall();
+        let sender = self.sender(sender);
+        let mut batch = Batch::new(Arc::clone(&sender.origin), received, bytes);
+        batch.events = events;
+        if let Some(reading) = &mut sender.reading {
+            reading.read(&mut batch);
+        }
         for (event, name, reason) in self.marks.drain(..) {
             batch.events[event].mark(&batch.bytes, name, reason);
         }
         self.shared.deliver(&self.intake, batch);
     }
 
-    fn origin(&mut self, sender: &Peer) -> Arc<Origin> {
-        if let Some(origin) = self.senders.get(sender) {
-            return Arc::clone(origin);
-        }
-        if self.senders.len() >= SENDERS_MAX {
+    fn sender(&mut self, peer: Peer) -> &mut Sender {
+        if self.senders.len() >= SENDERS_MAX && !self.senders.contains_key(&peer) {
             self.senders.clear();
         }
-        let origin = self.shared.origin(&sender.to_string());
-        self.senders.insert(sender.clone(), Arc::clone(&origin));
-        origin
+        let shared = &self.shared;
+        self.senders.entry(peer).or_insert_with_key(|peer| {
+            let origin = shared.origin(&peer.to_string());
+            Sender {
+                reading: shared.reading(&origin),
+                origin,
+            }
+        })
     }
 }
 

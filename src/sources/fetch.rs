@@ -117,7 +117,7 @@ impl Source for Fetch {
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
         let component = format!("source.{}", outlet.name());
-        let input = InputShared::new(outlet, self.framing, self.max_bytes);
+        let input = InputShared::new(outlet, self.framing, self.max_bytes, None);
         for address in &self.addresses {
             let target = Rc::new_cyclic(|this| Target {
                 this: this.clone(),

@@ -21,6 +21,7 @@ use crate::time::WallTime;
 use crate::transport::{CloseReason, Connection};
 
 use super::losses::{Losses, Lost};
+use super::reading::{Reading, Reads};
 
 /// What a source counts beside the events in its pipelines' ledgers.
 #[derive(Debug, Default)]
@@ -50,19 +51,27 @@ pub struct InputShared {
     framing: Framing,
     max_bytes: usize,
     frames: RefCell<Frames>,
+    reads: Option<Box<dyn Reads>>,
     counts: InputCounts,
     losses: Losses,
 }
 
 impl InputShared {
-    /// For `outlet`'s source; frames are of at most `max_bytes`.
-    pub fn new(outlet: Outlet, framing: Framing, max_bytes: usize) -> Rc<Self> {
+    /// For `outlet`'s source, which has the frames read by `reads`, if by anybody; frames are of
+    /// at most `max_bytes`.
+    pub fn new(
+        outlet: Outlet,
+        framing: Framing,
+        max_bytes: usize,
+        reads: Option<Box<dyn Reads>>,
+    ) -> Rc<Self> {
         Rc::new(InputShared {
             name: outlet.name().as_ref().into(),
             outlet,
             framing,
             max_bytes,
             frames: RefCell::new(Frames::new()),
+            reads,
             counts: InputCounts::default(),
             losses: Losses::default(),
         })
@@ -104,6 +113,7 @@ impl InputShared {
             ..Facts::default()
         };
         self.losses.add_to(&mut facts);
+        self.reads.iter().for_each(|reads| reads.add_to(&mut facts));
         facts
     }
 
@@ -179,13 +189,20 @@ impl InputShared {
 
     /// The input of one connection, file or datagram socket.
     pub fn input(self: &Rc<Self>, peer: &str) -> FramedInput {
+        let origin = self.origin(peer);
         FramedInput {
             framer: framer(self.framing, self.max_bytes),
-            origin: self.origin(peer),
+            reading: self.reading(&origin),
+            origin,
             intake: self.outlet.intake(),
             shared: Rc::clone(self),
             has_ended: false,
         }
+    }
+
+    /// The reader for one sender, where the source has its frames read.
+    pub fn reading(&self, origin: &Origin) -> Option<Box<dyn Reading>> {
+        self.reads.as_ref().map(|reads| reads.sender(origin))
     }
 
     /// Where the events of `peer` come from.
@@ -202,6 +219,7 @@ pub struct FramedInput {
     shared: Rc<InputShared>,
     framer: Box<dyn Framer>,
     origin: Arc<Origin>,
+    reading: Option<Box<dyn Reading>>,
     intake: Intake,
     /// The peer's end of stream has been seen.
     has_ended: bool,
@@ -277,6 +295,9 @@ impl FramedInput {
         for (index, run) in runs.into_iter().enumerate() {
             let mut batch = self.batch(&run, received);
             frames.recycle(run.spans);
+            if let Some(reading) = &mut self.reading {
+                reading.read(&mut batch);
+            }
             for (_, event, mark) in marks.iter().filter(|mark| mark.0 == index) {
                 let (name, reason) = mark_of(*mark);
                 batch.events[*event].mark(&batch.bytes, name, reason);

@@ -12,6 +12,7 @@ mod http;
 mod http_poll;
 mod listening;
 mod losses;
+mod reading;
 mod socket;
 
 use crate::pipeline::descriptor::Descriptor;

@@ -44,7 +44,7 @@ impl Source for SocketSource {
             max_message,
             ..
         } = self.listening;
-        let input = InputShared::new(outlet, framing, max_message);
+        let input = InputShared::new(outlet, framing, max_message, None);
         let network = resources.get::<Network>();
         let (receiver, about) = self.listening.start(input, network)?;
         self.receiver = Some(receiver);

@@ -1,7 +1,8 @@
 //! Datagrams over UDP and Unix sockets: received in budgets, sent or dropped, never queued.
 //!
-//! Several datagrams are read into one chunk and handed out as slices of it, one call each,
-//! with the sender's address; a call of `turn_ends` follows the last one. One that is longer
+//! Datagrams are received many at a time, into slots that the sockets of a network share, moved
+//! together in one chunk, and handed out as slices of it, one call each, with the sender's
+//! address; a call of `turn_ends` follows the last one. One that is longer
 //! than `max_bytes` is cut and marked, a zero-length one is delivered. Unlike with streams a
 //! failing handler is logged and the next datagram is delivered: no datagram is to blame for
 //! another. A send that would block is dropped and reported. What the network says about
@@ -18,7 +19,7 @@ use bytes::Bytes;
 
 use super::address::Address;
 use super::adopt::Carries;
-use super::chunk::CHUNK_BYTES;
+use super::chunk::{CHUNK_BYTES, Chunk};
 use super::connection::{CloseReason, Peer};
 use super::handover::Socket;
 use super::listener::{self, ListenError};
@@ -273,6 +274,8 @@ pub(super) struct Post {
     lease: Cell<u64>,
     leases: Cell<u64>,
     max_bytes: Cell<usize>,
+    /// How many datagrams the next call makes room for.
+    expected: Cell<usize>,
     /// `None` once it is closed.
     token: Cell<Option<Token>>,
     paused: Cell<bool>,
@@ -321,6 +324,7 @@ impl Post {
             lease: Cell::new(0),
             leases: Cell::new(0),
             max_bytes: Cell::new(options.max_bytes.clamp(1, DATAGRAM_BYTES_MAX)),
+            expected: Cell::new(SLOTS_MIN),
             token: Cell::new(None),
             paused: Cell::new(false),
             draining: Cell::new(false),
@@ -408,20 +412,24 @@ impl Post {
         }
     }
 
-    /// Fills one chunk, hands out what it holds, and leaves the rest for the next turn.
+    /// Receives and hands out what is there, as far as the turn's budget reaches, and leaves the
+    /// rest for the next turn.
     fn receive_some(self: &Rc<Self>) -> Progress {
-        let mut chunk = self.network.chunks().lend();
-        let mut filled = 0;
-        let mut batch: Vec<(usize, Received)> = Vec::new();
+        let mut left = DATAGRAMS_PER_TURN;
+        let mut inbox = self.network.inbox().take();
+        let mut parcel = Parcel::new(&self.network);
         let mut progress = Progress::More;
-        let max_bytes = self.max_bytes.get();
-        while batch.len() < DATAGRAMS_PER_TURN && CHUNK_BYTES - filled >= max_bytes {
-            let room = &mut chunk[filled..filled + max_bytes];
-            match self.network.net().recv(self.socket, room) {
+        while left > 0 && self.token.get().is_some() {
+            match self.receive_into(&mut inbox) {
                 Ok(received) => {
-                    let start = filled;
-                    filled += received.bytes;
-                    batch.push((start, received));
+                    left = left.saturating_sub(received.len());
+                    for (one, slot) in received.into_iter().zip(inbox.chunks(self.max_bytes.get()))
+                    {
+                        if let Some((all, batch)) = parcel.add(&self.network, one, slot) {
+                            self.deliver(&all, batch);
+                            left = 0;
+                        }
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     progress = Progress::Blocked;
@@ -438,11 +446,38 @@ impl Post {
                 }
             }
         }
-        self.deliver(&chunk.keep(filled), batch);
+        self.network.inbox().set(inbox);
+        let (all, batch) = parcel.close();
+        self.deliver(&all, batch);
         if self.draining.get() && matches!(progress, Progress::Blocked) {
             self.close();
         }
         progress
+    }
+
+    /// One call, for as many as the last ones lead to expect.
+    fn receive_into(&self, inbox: &mut Vec<u8>) -> io::Result<Vec<Received>> {
+        let slot_bytes = self.max_bytes.get();
+        let slots = match self.local.is_ip() {
+            true => self.expected.get(),
+            false => 1,
+        };
+        if inbox.len() < slots * slot_bytes {
+            // From the system, which gives it page by page as it is written to.
+            *inbox = vec![0; SLOTS_MAX * DATAGRAM_BYTES_MAX];
+        }
+        let room = &mut inbox[..slots * slot_bytes];
+        let received = self
+            .network
+            .net()
+            .recv_many(self.socket, room, slot_bytes)?;
+        let next = match received.len() {
+            all if all == slots => slots * 2,
+            few if few < slots / 4 => slots / 2,
+            _ => slots,
+        };
+        self.expected.set(next.clamp(SLOTS_MIN, SLOTS_MAX));
+        Ok(received)
     }
 
     fn deliver(self: &Rc<Self>, all: &Bytes, batch: Vec<(usize, Received)>) {
@@ -542,6 +577,45 @@ fn grow_receive_buffer(
     net.receive_buffer(socket).map(Some)
 }
 
+/// Datagrams side by side in one chunk.
+struct Parcel {
+    chunk: Chunk,
+    filled: usize,
+    /// Each with where it begins.
+    batch: Vec<(usize, Received)>,
+}
+
+impl Parcel {
+    fn new(network: &Network) -> Parcel {
+        Parcel {
+            chunk: network.chunks().lend(),
+            filled: 0,
+            batch: Vec::new(),
+        }
+    }
+
+    /// Takes one that lies in `slot`. Where there is no room for it, what was there before comes
+    /// out.
+    fn add(
+        &mut self,
+        network: &Network,
+        one: Received,
+        slot: &[u8],
+    ) -> Option<(Bytes, Vec<(usize, Received)>)> {
+        let has_room = self.filled + one.bytes <= CHUNK_BYTES;
+        let full = (!has_room).then(|| std::mem::replace(self, Parcel::new(network)).close());
+        let end = self.filled + one.bytes;
+        self.chunk[self.filled..end].copy_from_slice(&slot[..one.bytes]);
+        self.batch.push((self.filled, one));
+        self.filled = end;
+        full
+    }
+
+    fn close(self) -> (Bytes, Vec<(usize, Received)>) {
+        (self.chunk.keep(self.filled), self.batch)
+    }
+}
+
 struct PostHandler(Rc<Post>);
 
 impl Handler for PostHandler {
@@ -563,3 +637,8 @@ pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
 /// Datagrams delivered by one socket in one turn.
 const DATAGRAMS_PER_TURN: usize = 1024;
+
+/// Datagrams that one system call brings: the fewest that there is room for, and the most. A
+/// turn goes beyond its budget by the most at most.
+const SLOTS_MIN: usize = 4;
+const SLOTS_MAX: usize = 64;

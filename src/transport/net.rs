@@ -224,6 +224,19 @@ pub trait Net {
     /// The next datagram, which may be empty. One longer than `into` is cut and marked.
     fn recv(&self, socket: SocketId, into: &mut [u8]) -> io::Result<Received>;
 
+    /// The next datagrams, at least one, as many as are there and `room` has slots of `slot_bytes`
+    /// for, each at the beginning of its slot: in one system call where there is one for that. A
+    /// Unix socket is given one slot.
+    fn recv_many(
+        &self,
+        socket: SocketId,
+        room: &mut [u8],
+        slot_bytes: usize,
+    ) -> io::Result<Vec<Received>> {
+        let one = self.recv(socket, &mut room[..slot_bytes])?;
+        Ok(vec![one])
+    }
+
     /// What the system holds for a datagram socket at most, in bytes of SO_RCVBUF.
     fn receive_buffer(&self, socket: SocketId) -> io::Result<usize>;
 

@@ -35,6 +35,7 @@ struct Inner {
     reactor: Handle,
     net: Rc<dyn Net>,
     chunks: ChunkPool,
+    inbox: Cell<Vec<u8>>,
     resolver: Resolver,
     inherited: RefCell<Inherited>,
     places: RefCell<Places>,
@@ -66,6 +67,7 @@ impl Network {
                 resolver: Resolver::new(reactor.clone(), net.lookup()),
                 net,
                 chunks: ChunkPool::new(options.meter),
+                inbox: Cell::default(),
                 inherited: RefCell::new(options.inherited),
                 connections: Cell::new(0),
                 seed: Cell::new(options.seed),
@@ -154,6 +156,11 @@ impl Network {
     /// Looks names up.
     pub fn resolver(&self) -> &Resolver {
         &self.inner.resolver
+    }
+
+    /// Slots that datagrams are received into; whoever takes them gives them back.
+    pub(super) fn inbox(&self) -> &Cell<Vec<u8>> {
+        &self.inner.inbox
     }
 
     /// The pool that sockets are read into.

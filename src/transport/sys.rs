@@ -5,6 +5,8 @@
 //! descriptor is held in reserve for the moment when `accept` finds none left (F-068).
 //! Nothing here calls back, so a borrow may last for one system call.
 
+mod datagrams;
+
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -219,6 +221,18 @@ impl Net for SysNet {
             from: from.as_ref().map_or(Endpoint::Unnamed, endpoint),
             truncated: bytes > room,
         })
+    }
+
+    fn recv_many(
+        &self,
+        socket: SocketId,
+        room: &mut [u8],
+        slot_bytes: usize,
+    ) -> io::Result<Vec<Received>> {
+        if room.len() < slot_bytes * 2 {
+            return Ok(vec![self.recv(socket, &mut room[..slot_bytes])?]);
+        }
+        self.with(socket, |fd| datagrams::receive(fd, room, slot_bytes))
     }
 
     fn send(&self, socket: SocketId, payload: &[u8], to: Option<&Endpoint>) -> io::Result<()> {

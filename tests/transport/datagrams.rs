@@ -89,6 +89,29 @@ fn c_417_three_datagrams_are_three_calls_with_their_senders_the_empty_one_too() 
     }
 }
 
+/// Many come with one call, and each is what was sent, from whom, whatever lay in its slot before.
+#[test]
+fn datagrams_that_come_together_are_told_apart() {
+    let mut world = World::on(PollerKind::ALL[0]);
+    let (letters, _socket, address) = bound(&mut world, 65536);
+    let peers = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let payload = |index: usize| vec![index as u8; index * 37 % 1400];
+    for round in 0..5 {
+        let sent = round * 60..(round + 1) * 60;
+        for index in sent.clone() {
+            let peer = &peers[index % peers.len()];
+            peer.send_to(&payload(index), address).unwrap();
+        }
+        world.until("a round", || letters.all.borrow().len() == sent.end);
+    }
+    for (index, datagram) in letters.all.borrow().iter().enumerate() {
+        assert!(datagram.bytes == payload(index), "datagram {index}");
+        let from = peers[index % peers.len()].local_addr().unwrap();
+        assert_eq!(datagram.from.to_string(), from.to_string());
+        assert!(!datagram.truncated);
+    }
+}
+
 #[test]
 fn f_076_a_datagram_over_the_limit_is_cut_and_marked_and_the_largest_fits() {
     let mut world = World::new();

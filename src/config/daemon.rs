@@ -2,6 +2,7 @@
 //! and an entry of its `to`. Options that wait for a later version are declared, and refuse
 //! every value but the one that changes nothing.
 
+use crate::pipeline::addresses;
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::options::{Mistake, Value};
 
@@ -88,17 +89,19 @@ pub static DAEMON: Descriptor = Descriptor {
             Kind::Either(&[Kind::Word(&["auto", "off"]), Kind::Text(Some(check_admin))]),
         )
         .default("\"auto\""),
-        Opt::new("metrics", "the metrics listener; not in this version", OFF)
-            .default("\"off\"")
-            .test(no_metrics),
+        Opt::new(
+            "metrics",
+            "where Prometheus asks over HTTP, as tcp://HOST:PORT: /metrics, /health and /ready; \
+             whoever reaches it may ask",
+            Kind::Either(&[Kind::Word(&["off"]), Kind::Text(Some(check_metrics))]),
+        )
+        .default("\"off\""),
     ],
     shared: &[],
     example: "[daemon]\nstate_dir = \"/var/lib/marline\"\nstop_timeout = \"30s\"\n\
               log.level = \"info\"\n",
     build: Build::Daemon,
 };
-
-const OFF: Kind = Kind::Either(&[Kind::Word(&["off"]), Kind::TEXT]);
 
 /// A `[pipeline.NAME]` table.
 pub static PIPELINE: Descriptor = Descriptor {
@@ -190,16 +193,13 @@ fn check_admin(text: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-fn no_metrics(value: &Value) -> Result<(), Mistake> {
-    off_only(value, "the metrics listener")
-}
-
-fn off_only(value: &Value, what: &str) -> Result<(), Mistake> {
-    match value {
-        Value::Word("off") => Ok(()),
-        _ => Err(
-            Mistake::new(format!("{what} is not available in this version"))
-                .help("leave it out or write \"off\""),
-        ),
+fn check_metrics(text: &str) -> Result<(), Mistake> {
+    let help = "write tcp://HOST:PORT, such as tcp://127.0.0.1:9598, or \"off\"";
+    let address = addresses::parse(text)?;
+    match address.scheme() {
+        "tcp" => Ok(()),
+        scheme => Err(Mistake::new("the metrics are asked over TCP")
+            .at(0, scheme.len())
+            .help(help)),
     }
 }

@@ -436,6 +436,7 @@ impl Part {
     fn book_delivered(&mut self) {
         let books = self.port.ledger();
         books.delivered.add(self.open_events);
+        self.port.note_arrived(self.picked.batch().received);
         books.delivered_bytes.add(self.bytes() as u64);
         books.in_flight.sub(self.open_events);
         self.open_events = 0;

@@ -17,7 +17,7 @@ use std::rc::{Rc, Weak};
 
 use crate::deferred::{Deferred, join_all};
 use crate::event::Batch;
-use crate::time::{Duration, Scheduler};
+use crate::time::{Duration, Scheduler, WallTime};
 
 use super::health::{Health, LastError, Trouble};
 use super::ledger::SinkLedger;
@@ -52,6 +52,8 @@ pub struct Port {
     /// Its sink is in the configuration no more: whatever still comes is dropped.
     is_removed: Cell<bool>,
     health: Health,
+    /// When the newest event was received that has arrived.
+    newest: Cell<Option<WallTime>>,
 }
 
 /// One sink's hold on its port.
@@ -118,6 +120,7 @@ impl Port {
             room_wanted: Cell::new(false),
             is_removed: Cell::new(false),
             health: Health::default(),
+            newest: Cell::new(None),
         });
         port.queue().attach(&port);
         port
@@ -329,6 +332,21 @@ impl Port {
             None => self.queue().release(released),
         }
         self.settled();
+    }
+
+    /// Events that were received at `received` have arrived.
+    pub(super) fn note_arrived(&self, received: WallTime) {
+        self.newest.set(self.newest.get().max(Some(received)));
+    }
+
+    /// How long ago the newest event was received that has arrived, while others wait: those
+    /// came later, or were held up. Zero where none waits, and before the first has arrived.
+    pub fn lag(&self, now: WallTime) -> Duration {
+        let newest = self.newest.get().filter(|_| self.ledger.open() > 0);
+        newest.map_or(Duration::ZERO, |newest| {
+            let micros = now.as_micros().saturating_sub(newest.as_micros());
+            Duration::from_micros(micros.max(0) as u64)
+        })
     }
 
     /// Gives up what the end of the process would lose.

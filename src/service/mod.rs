@@ -3,7 +3,7 @@
 //! [`cli`] reads the arguments; [`assembly`] puts a [`Daemon`] together from a configuration;
 //! this file is its life: start, run, drain, stop. [`reload`] changes it while it runs.
 //! [`notify`] tells systemd. `admin` is the socket that an operator asks, `routes` what can be
-//! asked, `status` the first answer.
+//! asked, `status` the first answer. `metrics` is where a monitoring system asks.
 //!
 //! A stop: sources take what has arrived and no more; everything on its way is delivered and
 //! answered; sinks flush and close; the reactor ends. The first SIGTERM or SIGINT begins it,
@@ -20,8 +20,11 @@ pub mod change;
 pub mod cli;
 mod departures;
 mod descriptors;
+mod desk;
+mod exposition;
 mod memory_limit;
-pub mod notify;
+mod metrics;
+mod notify;
 pub mod paths;
 pub mod reload;
 mod routes;
@@ -38,7 +41,7 @@ use std::sync::Arc;
 use crate::buffer::storage::Storage;
 use crate::buffer::storage_sys::SystemStorage;
 use crate::config::{Config, Parts};
-use crate::deferred::Deferred;
+use crate::deferred::{Deferred, Failure};
 use crate::pipeline::component::Resources;
 use crate::pipeline::memory::Memory;
 use crate::reactor::{
@@ -54,6 +57,7 @@ use crate::transport::{FdStore, Inherited, Meter, Network, NetworkOptions, SysNe
 use admin::AdminSocket;
 use assembly::{Daemon, StartError, World};
 use buffers::Buffers;
+use metrics::Metrics;
 use paths::Paths;
 use reload::{Making, ReadEnvironment, Reloader};
 use status::Status;
@@ -226,7 +230,9 @@ impl Life {
             started: began,
             is_stopping: life.stop.is_asked(),
         };
-        life.open_admin(&around.paths, status)?;
+        let status = Rc::new(status);
+        life.open_admin(&around.paths, &status)?;
+        life.open_metrics(&status)?;
         life.plan_stop(&handle);
         life.answer_signals(&handle)?;
         life.say_ready(&handle, began.0);
@@ -252,23 +258,36 @@ impl Life {
     }
 
     /// Opens the admin socket, which answers until the very end.
-    fn open_admin(&mut self, paths: &Paths, status: Status) -> Result<(), Refusal> {
-        let routes = routes::all(Rc::new(status), Rc::clone(&self.reloader));
+    fn open_admin(&mut self, paths: &Paths, status: &Rc<Status>) -> Result<(), Refusal> {
+        let routes = routes::all(Rc::clone(status), Rc::clone(&self.reloader));
         let opened = routes::open(&self.daemon.network(), paths, routes);
-        let socket = match opened {
-            Ok(socket) => socket,
-            Err(failure) => {
-                turn_until(&mut self.reactor, self.daemon.give_up());
-                let component = "daemon".to_owned();
-                return Err(Refusal::Component(StartError { component, failure }));
-            }
-        };
+        let socket = opened.map_err(|failure| self.refused(failure))?;
         let handle = self.reactor.handle();
         handle.on_shutdown(Phase::After, "admin socket", move |_| {
             let closed = socket.as_ref().map(AdminSocket::close);
             closed.unwrap_or_else(|| Deferred::ready(()))
         });
         Ok(())
+    }
+
+    /// Opens the metrics listener, which answers as long as the admin socket.
+    fn open_metrics(&mut self, status: &Rc<Status>) -> Result<(), Refusal> {
+        let (network, config) = (self.daemon.network(), self.daemon.config());
+        let opened = Metrics::open(&network, &config.daemon, status);
+        let listener = opened.map_err(|failure| self.refused(failure))?;
+        let handle = self.reactor.handle();
+        handle.on_shutdown(Phase::After, "metrics listener", move |_| {
+            let closed = listener.as_ref().map(Metrics::close);
+            closed.unwrap_or_else(|| Deferred::ready(()))
+        });
+        Ok(())
+    }
+
+    /// What was started is stopped again: the daemon cannot have what it was told to.
+    fn refused(&mut self, failure: Failure) -> Refusal {
+        turn_until(&mut self.reactor, self.daemon.give_up());
+        let component = "daemon".to_owned();
+        Refusal::Component(StartError { component, failure })
     }
 
     /// What the reactor does when it is stopped: drain, then let go.

@@ -10,8 +10,9 @@ use crate::http::Response;
 use crate::telemetry::events::{AdminOpened, AdminUnavailable};
 use crate::transport::Network;
 
-use super::admin::{AdminSocket, Route};
+use super::admin::AdminSocket;
 use super::cli::EXIT_CONFIG;
+use super::desk::Route;
 use super::paths::{Admin, Paths, make_state_dir};
 use super::reload::{Outcome, Reloader};
 use super::status::{self, Status};

@@ -17,7 +17,7 @@ use std::fmt::{self, Display};
 use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
-pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
+pub use operator::{AdminOpened, AdminUnavailable, MetricsOpened, StoppedBy};
 pub use reload::{BufferLeft, BufferOrphaned, ReloadFailed, ReloadIgnored, Reloaded, SinkRemoved};
 pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};
 pub use sockets::{ReplayShort, Replayed};

@@ -5,6 +5,7 @@
 
 mod admin;
 mod losses;
+mod metrics;
 mod status;
 
 use std::io::{Read, Write};

@@ -41,6 +41,22 @@ impl AdminUnavailable<'_> {
     }
 }
 
+/// The metrics listener is there.
+#[derive(Debug)]
+pub struct MetricsOpened<'a> {
+    /// Where it listens, with the real port.
+    pub address: &'a dyn DisplayDebug,
+}
+
+impl MetricsOpened<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let MetricsOpened { address } = self;
+        tracing::info!(component = "daemon", event = "metrics_opened", address = %address,
+            "metrics at http://{address}/metrics");
+    }
+}
+
 /// The sinks that can make a source stand still.
 #[derive(Debug)]
 pub struct StoppedBy<'a> {

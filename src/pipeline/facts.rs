@@ -18,6 +18,17 @@ pub struct Facts {
     pub refused: Vec<(&'static str, u64)>,
     /// Its datagram sockets.
     pub sockets: Vec<SocketFacts>,
+    /// What its senders speak, where there is more than one way; bounded.
+    pub dialects: Vec<DialectFacts>,
+}
+
+/// What one sender speaks.
+#[derive(Clone, Debug)]
+pub struct DialectFacts {
+    /// An address without its port, or the path of a socket; `(others)` for who has no row.
+    pub sender: String,
+    /// Messages by the name of their format (`rfc5424`, `unparsed`).
+    pub messages: Vec<(&'static str, u64)>,
 }
 
 /// The facts of one datagram socket.

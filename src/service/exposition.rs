@@ -98,6 +98,15 @@ fn facts(role: &'static str, name: &str, facts: &Facts, page: &mut Page) {
             *value,
         );
     }
+    let mut messages = BTreeMap::new();
+    for (format, count) in facts.dialects.iter().flat_map(|one| &one.messages) {
+        *messages.entry(*format).or_insert(0) += count;
+    }
+    for (format, count) in messages {
+        let help = "Messages by the dialect that they were in";
+        let labels = [(role, name), ("format", format)];
+        page.counter(&format!("{role}_messages"), help, &labels, count);
+    }
     for socket in &facts.sockets {
         let labels = [(role, name), ("address", &*socket.address)];
         if let Some(drops) = socket.kernel_drops {

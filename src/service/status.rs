@@ -117,6 +117,7 @@ impl Status {
         let facts = &source.facts;
         shown.insert("connections".into(), connections(facts));
         shown.insert("sockets".into(), sockets(facts));
+        shown.insert("dialects".into(), dialects(facts));
         if let Some(flow) = flow {
             shown.insert("received_events".into(), flow.received_events.into());
             shown.insert("outstanding_bytes".into(), flow.outstanding_bytes.into());
@@ -354,6 +355,14 @@ fn sockets(facts: &Facts) -> Value {
             "receive_buffer_bytes": socket.receive_buffer_bytes,
             "kernel_drops": socket.kernel_drops,
         })
+    });
+    cut(shown)
+}
+
+fn dialects(facts: &Facts) -> Value {
+    let shown = facts.dialects.iter().map(|dialect| {
+        let messages: BTreeMap<&str, u64> = dialect.messages.iter().copied().collect();
+        json!({ "sender": dialect.sender, "messages": messages })
     });
     cut(shown)
 }

@@ -14,6 +14,8 @@ use crate::telemetry::escape;
 const COLUMNS_MAX: usize = 100;
 /// Columns of a name; of a longer one the beginning is shown.
 const NAME_COLUMNS_MAX: usize = 22;
+/// Lines of senders and what they speak.
+const DIALECT_LINES_MAX: usize = 10;
 /// Lines of each list that `--debug` adds.
 const DEBUG_LINES_MAX: usize = 20;
 
@@ -116,8 +118,26 @@ fn source_notes(source: &Value) -> Vec<String> {
             ));
         }
     }
+    notes.extend(dialects(source));
     notes.extend(last_error(source));
     notes
+}
+
+/// What the senders that sent most speak, one line each.
+fn dialects(source: &Value) -> Vec<String> {
+    let mut rows: Vec<&Value> = list(&source["dialects"]).iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(sum(&row["messages"])));
+    let shown = rows.iter().take(DIALECT_LINES_MAX);
+    let shown = shown.filter_map(|row| {
+        let prefix = format!("{}: ", text(&row["sender"]));
+        amounts(&prefix, &row["messages"], &[])
+    });
+    let mut lines: Vec<String> = shown.collect();
+    let left_out = rows.len().saturating_sub(DIALECT_LINES_MAX);
+    if left_out > 0 {
+        lines.push(format!("and {left_out} senders more (--json has them)"));
+    }
+    lines
 }
 
 /// Datagrams that the kernel had no room for, at all sockets; `-` where there are none.

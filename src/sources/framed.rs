@@ -94,6 +94,9 @@ impl InputShared {
             refused: self.losses.refused(),
         };
         record.log();
+        self.reads
+            .iter()
+            .for_each(|reads| reads.log_counts(&self.name));
     }
 
     /// The counts so far, for `marline status`.

@@ -14,6 +14,9 @@ pub trait Reads {
 
     /// Adds what it has counted.
     fn add_to(&self, facts: &mut Facts);
+
+    /// Writes it into the log, as `source`'s.
+    fn log_counts(&self, source: &str);
 }
 
 /// Reads what one sender sends, in its order.

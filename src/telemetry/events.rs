@@ -23,7 +23,7 @@ pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};
 pub use sockets::{ReplayShort, Replayed};
 pub use sources::{
     FetchCut, FetchFailed, FetchSkipped, HttpCounts, PollCounts, PollFailed, PollRecovered,
-    PollSkipped, ReceiveBuffer, SourceCounts, SourceLosses,
+    PollSkipped, ReceiveBuffer, SourceCounts, SourceLosses, SyslogCounts,
 };
 
 /// Amounts by name (`main.2:drop_if`, `give_up`), printed as `a=1,b=2`.

@@ -187,7 +187,9 @@ impl Form {
             let mut cells = line.strip_prefix("| `")?.split('|');
             let field = cells.next()?.trim().trim_end_matches('`').to_owned();
             let types = cells.next()?.trim().split(" or ").map(str::to_owned);
-            Some((field, types.collect()))
+            // The metrics stand in a table of their own.
+            let is_of_report = !field.starts_with("marline_");
+            is_of_report.then(|| (field, types.collect()))
         });
         Form {
             documented: rows.collect(),
@@ -257,6 +259,7 @@ fn the_documented_fields_are_those_of_the_report() {
             .iter()
             .any(|one| field.starts_with(one))
             || field.contains(".dropped.*")
+            || field.contains(".dialects[]")
             || field.contains("pipelines[].errors.*")
             || field.contains("filtered.*")
             || field == "sinks[].counts.*"

@@ -2,7 +2,7 @@
 //!
 //! Servers that do not answer are warned of once, not once a round.
 
-use super::DisplayDebug;
+use super::{Amounts, DisplayDebug};
 
 /// A URL cannot be fetched, for a reason that is new.
 #[derive(Debug)]
@@ -369,5 +369,48 @@ impl ReceiveBuffer<'_> {
                  that bursts may be lost; raise the limit (sysctl -w \
                  net.core.rmem_max={asked_bytes}) or lower receive_buffer");
         }
+    }
+}
+
+/// What a source that speaks syslog counts beside its events.
+#[derive(Debug)]
+pub struct SyslogCounts<'a> {
+    /// The source's name, without `source.`.
+    pub source: &'a str,
+    /// Messages by format.
+    pub dialects: &'a [(&'static str, u64)],
+    /// Messages that are no syslog.
+    pub unparsed: u64,
+    /// Messages with a field longer than RFC 5424 allows.
+    pub overlong: u64,
+    /// Messages that never came, by the numbers of those that did.
+    pub sequence_missing: u64,
+    /// Senders that began to count anew.
+    pub sequence_restarts: u64,
+}
+
+impl SyslogCounts<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let SyslogCounts {
+            source,
+            dialects,
+            unparsed,
+            overlong,
+            sequence_missing,
+            sequence_restarts,
+        } = self;
+        let dialects = Amounts(dialects);
+        tracing::info!(
+            component = format!("source.{source}"),
+            event = "syslog_counts",
+            source,
+            dialects = %dialects,
+            unparsed,
+            overlong,
+            sequence_missing,
+            sequence_restarts,
+            "by format: {dialects}; {unparsed} unparsed, {sequence_missing} missing by their numbers"
+        );
     }
 }

@@ -310,8 +310,9 @@ impl Port {
         self.room_wanted.set(true);
     }
 
-    /// Something was settled: whoever waits for room looks again.
+    /// Something was settled, or lost: whoever waits for room looks again.
     pub fn settled(&self) {
+        self.end_former();
         if !self.room_wanted.replace(false) {
             return;
         }
@@ -322,10 +323,7 @@ impl Port {
 
     pub(super) fn release(&self, released: Released) {
         match self.former().filter(|_| released.record.is_some()) {
-            Some(former) => {
-                former.release(released);
-                self.end_former();
-            }
+            Some(former) => former.release(released),
             None => self.queue().release(released),
         }
         self.settled();

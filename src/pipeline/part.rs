@@ -580,13 +580,19 @@ impl Part {
         }
     }
 
+    /// The queue that it is in has taken it from its books: no room is given back for it.
+    pub fn without_room(mut self) -> Part {
+        if let Some(hold) = &mut self.hold {
+            hold.released = None;
+        }
+        self
+    }
+
     /// Lets go of the events, which are on disk and nowhere else from now on. The claim, if
     /// there still is one, is for whoever settles them.
     pub fn spilled(mut self) -> Option<Claim> {
         self.open_events = 0;
-        if let Some(hold) = &mut self.hold {
-            hold.released = None;
-        }
+        self = self.without_room();
         self.hold = None;
         self.claim.take()
     }

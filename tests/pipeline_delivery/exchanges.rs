@@ -5,6 +5,7 @@ use marline::pipeline::part::Stage;
 use marline::pipeline::queue::WhenFull;
 
 use super::disk::{DiskWorld, folder};
+use super::world::batch;
 
 /// behind them is delivered all the same.
 #[test]
@@ -38,4 +39,26 @@ fn f_089_a_former_disk_buffer_whose_end_is_damaged_holds_nothing_up() {
     drop(world.send(&intake).add_both(|_| ()));
     world.later.run();
     assert!(inlet.next().is_some(), "what came later stays for ever");
+}
+
+/// counted in the memory.
+#[test]
+fn what_a_former_disk_buffer_gives_up_takes_no_room_from_the_memory() {
+    let world = DiskWorld::new(WhenFull::Block);
+    let intake = world.intake(Stage::Received);
+    for _ in 0..2 {
+        drop(intake.deliver(batch(256, 100)).add_both(|_| ()));
+        world.later.run();
+    }
+    let former = world.port.queue();
+    world.port.set_queue(Box::new(MemoryQueue::new(1 << 20)));
+    drop(world.send(&intake).add_both(|_| ()));
+    world.later.run();
+    let held = world.port.held_bytes();
+    assert!(held > 0);
+    // One is being written; the other is given up.
+    former.abandon(&world.port, "shutdown");
+    assert_eq!(world.port.ledger().dropped.total(), 256);
+    assert_eq!(world.port.held_bytes(), held);
+    world.balanced();
 }

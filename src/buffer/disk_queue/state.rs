@@ -212,7 +212,8 @@ impl State {
             self.unwritten_bytes -= part.bytes() + record.payload.len();
             self.next_seq = self.next_seq.min(record.first_seq);
         }
-        taken.into_iter().map(|waits| waits.part).collect()
+        let parts = taken.into_iter().map(|waits| waits.part);
+        parts.map(Part::without_room).collect()
     }
 
     /// Takes the claims of what is not durable yet.

@@ -1,8 +1,10 @@
 //! What a disk queue owes when it is exchanged, given parts back, or relieved of its events.
 
+use marline::buffer::disk::Durability;
 use marline::buffer::memory::MemoryQueue;
 use marline::pipeline::part::Stage;
 use marline::pipeline::queue::WhenFull;
+use marline::time::Duration;
 
 use super::disk::{DiskWorld, folder};
 use super::world::batch;
@@ -61,4 +63,26 @@ fn what_a_former_disk_buffer_gives_up_takes_no_room_from_the_memory() {
     assert_eq!(world.port.ledger().dropped.total(), 256);
     assert_eq!(world.port.held_bytes(), held);
     world.balanced();
+}
+
+/// However many commits there are to make: what was written is synced in the interval.
+#[test]
+fn f_057_a_buffer_that_is_never_idle_is_synced_in_its_interval() {
+    let interval = Durability::Interval(Duration::from_millis(500));
+    let world = DiskWorld::with(WhenFull::Block, interval);
+    let intake = world.intake(Stage::Durable);
+    for _ in 0..20 {
+        // More comes in while a commit is under way.
+        drop(intake.deliver(batch(1, 100)).add_both(|_| ()));
+        world.later.run();
+        world.later.fire_timers();
+        if world.has_job("disk buffer sync") {
+            return;
+        }
+        let commit = world.run("disk buffer commit").expect("there is a commit");
+        drop(intake.deliver(batch(1, 100)).add_both(|_| ()));
+        world.later.run();
+        world.hear(commit);
+    }
+    panic!("twenty intervals, and nothing was synced");
 }

@@ -242,14 +242,15 @@ enum Work {
 
 impl Lanes {
     fn next_work(&mut self, state: &mut State, settings: &Settings) -> Option<Work> {
+        // Before the next commit: where one follows the other there is never none.
+        if std::mem::take(&mut self.wants_sync) {
+            return Some(Work::Sync);
+        }
         let records = state.next_group(GROUP_BYTES);
         if !records.is_empty() {
             let bytes = records.iter().map(LogRecord::disk_bytes);
             self.segment_fill += bytes.sum::<u64>();
             return Some(Work::Commit(records));
-        }
-        if std::mem::take(&mut self.wants_sync) {
-            return Some(Work::Sync);
         }
         let is_due = self.segment_fill >= settings.segment_bytes / 4 * 3;
         if is_due && !std::mem::replace(&mut self.is_next_made, true) {

@@ -1,10 +1,10 @@
 //! What a disk queue owes when it is exchanged, given parts back, or relieved of its events.
 
-use marline::buffer::disk::Durability;
+use marline::buffer::disk::{self, Durability, Settings};
 use marline::buffer::memory::MemoryQueue;
 use marline::pipeline::part::Stage;
 use marline::pipeline::queue::WhenFull;
-use marline::time::Duration;
+use marline::time::{Duration, WallTime};
 
 use super::disk::{DiskWorld, folder};
 use super::world::batch;
@@ -85,4 +85,35 @@ fn f_057_a_buffer_that_is_never_idle_is_synced_in_its_interval() {
         world.hear(commit);
     }
     panic!("twenty intervals, and nothing was synced");
+}
+
+/// no disk, and the books must not say that they are.
+#[test]
+fn f_057_what_was_evicted_from_under_the_sink_is_not_left_on_disk() {
+    let world = DiskWorld::new(WhenFull::DropOldest);
+    let intake = world.intake(Stage::Received);
+    let inlet = world.port.inlet();
+    let mut taken = None;
+    for _ in 0..60 {
+        drop(world.send(&intake).add_both(|_| ()));
+        world.later.run();
+        world.settle();
+        taken = taken.or_else(|| inlet.next());
+        if world.has_job("disk buffer eviction") {
+            break;
+        }
+    }
+    let part = taken.expect("the sink has the first part");
+    let evicted = world.run("disk buffer eviction").expect("it is full");
+    world.hear(evicted);
+    world.settle();
+    inlet.give_back([part].into_iter());
+    world.balanced();
+    drop(world.port.close().add_both(|_| ()));
+    world.settle();
+    world.balanced();
+    let left = world.port.ledger().buffered.get();
+    let settings = Settings::new(8 << 20, Durability::Commit, [7; 16]);
+    let again = disk::open(folder(&world.storage), settings, WallTime::default()).unwrap();
+    assert_eq!(left, again.recovered.events, "left in the disk buffer");
 }

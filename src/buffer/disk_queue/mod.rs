@@ -259,7 +259,9 @@ impl Inner {
 
     /// Everything stays on disk: whoever waits for more is told.
     fn leave(&self) {
-        let claims = self.state.borrow_mut().leave();
+        let kept_seq = self.lanes.borrow().kept_seq;
+        let (claims, gone) = self.state.borrow_mut().leave(kept_seq);
+        gone.into_iter().for_each(|part| part.evicted(EVICTED));
         release(claims.into_iter(), Some(&Failure::msg(LEFT)));
     }
 

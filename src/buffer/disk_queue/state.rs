@@ -224,12 +224,16 @@ impl State {
             .collect()
     }
 
-    /// Leaves everything on disk: the claims on what was there.
-    pub(super) fn leave(&mut self) -> Vec<Claim> {
+    /// Leaves everything on disk: the claims on what was there, and the parts that are there no
+    /// more. The cursor says `kept_seq`; what is below and was not delivered was evicted while
+    /// the sink had it.
+    pub(super) fn leave(&mut self, kept_seq: u64) -> (Vec<Claim>, Vec<Part>) {
         self.ready_bytes = 0;
-        let ready = self.ready.drain(..).filter_map(Part::spilled);
+        let is_gone = |part: &Part| part.record().is_some_and(|it| it.first_seq < kept_seq);
+        let (gone, ready): (Vec<_>, Vec<_>) = self.ready.drain(..).partition(is_gone);
+        let ready = ready.into_iter().filter_map(Part::spilled);
         let awaited = self.awaited.drain(..).map(|awaited| awaited.claim);
-        ready.chain(awaited).collect()
+        (ready.chain(awaited).collect(), gone)
     }
 }
 

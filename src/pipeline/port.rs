@@ -36,6 +36,8 @@ pub struct Port {
     former: RefCell<Option<Rc<dyn Queue>>>,
     /// Bytes of parts that have arrived and may be sent again.
     kept_bytes: Cell<usize>,
+    /// How many dead letters' claims keep events on its disk.
+    pledges: Cell<u64>,
     /// What all sinks together may keep leaves so much to this one.
     keep_bytes_max: Cell<usize>,
     ledger: SinkLedger,
@@ -107,6 +109,7 @@ impl Port {
             queue: RefCell::new(Rc::from(queue)),
             former: RefCell::default(),
             kept_bytes: Cell::new(0),
+            pledges: Cell::new(0),
             keep_bytes_max: Cell::new(usize::MAX),
             ledger: SinkLedger::default(),
             scheduler,
@@ -221,6 +224,21 @@ impl Port {
     /// One that stayed goes.
     pub(super) fn let_go(&self, bytes: usize) {
         self.kept_bytes.set(self.kept_bytes.get() - bytes);
+    }
+
+    /// Events that are on its disk became dead letters, which are not settled.
+    pub(super) fn pledge(&self) {
+        self.pledges.set(self.pledges.get() + 1);
+    }
+
+    /// Those letters are settled.
+    pub(super) fn redeem(&self) {
+        self.pledges.set(self.pledges.get() - 1);
+    }
+
+    /// Whether its disk must keep something for dead letters that are not settled.
+    pub fn has_pledges(&self) -> bool {
+        self.pledges.get() > 0
     }
 
     /// Whether `bytes` more may come in, once what its policy allows has been done for it.

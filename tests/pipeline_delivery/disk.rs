@@ -33,12 +33,10 @@ pub(super) struct DiskWorld {
     pub(super) later: Rc<Later>,
     pub(super) storage: SimStorage,
     jobs: Rc<RefCell<VecDeque<(&'static str, Job, Then)>>>,
-    /// Opens the buffer anew.
-    pub(super) make: Box<dyn Fn() -> DiskQueue>,
     pub(super) port: Rc<Port>,
     /// In memory, for the dead letters.
     pub(super) letters: Rc<Port>,
-    pub(super) engine: Rc<Engine>,
+    engine: Rc<Engine>,
     pipeline: Rc<Pipeline>,
 }
 
@@ -60,26 +58,19 @@ impl DiskWorld {
             Rc::new(move |label, job, then| queued.borrow_mut().push_back((label, job, then)));
         let memory = Memory::new(64 << 20);
         let settings = Settings::new(8 << 20, durability, [7; 16]);
-        let make = {
-            let (storage, memory) = (storage.clone(), memory.clone());
-            let scheduler = Rc::clone(&scheduler);
-            move || {
-                let opened = disk::open(folder(&storage), settings, WallTime::default());
-                DiskQueue::new(Making {
-                    name: "out".into(),
-                    opened: opened.unwrap(),
-                    settings,
-                    // Nothing but one part at a time is ready: the rest is read.
-                    memory_bytes: 1 << 20,
-                    when_full,
-                    memory: memory.clone(),
-                    vias: Vias::default(),
-                    scheduler: Rc::clone(&scheduler),
-                    submit: Rc::clone(&submit),
-                })
-            }
-        };
-        let queue = make();
+        let opened = disk::open(folder(&storage), settings, WallTime::default()).unwrap();
+        let queue = DiskQueue::new(Making {
+            name: "out".into(),
+            opened,
+            settings,
+            // Nothing but one part at a time is ready: the rest is read.
+            memory_bytes: 1 << 20,
+            when_full,
+            memory: memory.clone(),
+            vias: Vias::default(),
+            scheduler: Rc::clone(&scheduler),
+            submit,
+        });
         let port = Port::new("out", when_full, Box::new(queue), Rc::clone(&scheduler));
         let route = Route {
             port: Rc::clone(&port),
@@ -96,7 +87,6 @@ impl DiskWorld {
             later,
             storage,
             jobs,
-            make: Box::new(make),
             port,
             letters,
             engine,

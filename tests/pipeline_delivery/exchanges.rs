@@ -1,4 +1,6 @@
 //! What a disk queue owes when it is exchanged, given parts back, or relieved of its events.
+//!
+//! Jobs end in the order that the test likes, as in `disk.rs`; nothing here is timed by a clock.
 
 use marline::buffer::disk::{self, Durability, Settings};
 use marline::buffer::memory::MemoryQueue;
@@ -7,8 +9,9 @@ use marline::pipeline::queue::WhenFull;
 use marline::time::{Duration, WallTime};
 
 use super::disk::{DiskWorld, folder};
-use super::world::batch;
+use super::world::{batch, watch};
 
+/// The last events of a disk buffer that is only emptied are damaged: what came into memory
 /// behind them is delivered all the same.
 #[test]
 fn f_089_a_former_disk_buffer_whose_end_is_damaged_holds_nothing_up() {
@@ -43,6 +46,7 @@ fn f_089_a_former_disk_buffer_whose_end_is_damaged_holds_nothing_up() {
     assert!(inlet.next().is_some(), "what came later stays for ever");
 }
 
+/// What was on its way to a disk that was exchanged for memory, and is given up there, never
 /// counted in the memory.
 #[test]
 fn what_a_former_disk_buffer_gives_up_takes_no_room_from_the_memory() {
@@ -87,6 +91,7 @@ fn f_057_a_buffer_that_is_never_idle_is_synced_in_its_interval() {
     panic!("twenty intervals, and nothing was synced");
 }
 
+/// The sink has events whose segment is evicted, and gives them back at the stop: they are on
 /// no disk, and the books must not say that they are.
 #[test]
 fn f_057_what_was_evicted_from_under_the_sink_is_not_left_on_disk() {
@@ -116,4 +121,33 @@ fn f_057_what_was_evicted_from_under_the_sink_is_not_left_on_disk() {
     let settings = Settings::new(8 << 20, Durability::Commit, [7; 16]);
     let again = disk::open(folder(&world.storage), settings, WallTime::default()).unwrap();
     assert_eq!(left, again.recovered.events, "left in the disk buffer");
+}
+
+/// An event that was acknowledged because it is on disk stays there until its dead letter is
+/// as safe.
+#[test]
+fn f_057_a_refused_event_is_on_disk_until_its_letter_is_settled() {
+    let world = DiskWorld::new(WhenFull::Block);
+    let intake = world.intake(Stage::Durable);
+    let state = watch(world.send(&intake));
+    world.later.run();
+    world.settle();
+    assert_eq!(state.get(), 1, "it is durable, and the sender knows");
+    let part = world.port.inlet().next().unwrap();
+    part.refused("answered 400");
+    world.later.run();
+    world.later.fire_timers();
+    world.settle();
+    assert_eq!(world.letters.ledger().buffered.get(), 256);
+    assert!(
+        !world.port.queue().is_empty(),
+        "the letters are in memory, and the disk lets go of the events"
+    );
+    let letters = world.letters.inlet();
+    while let Some(letter) = letters.next() {
+        letter.delivered();
+    }
+    world.later.run();
+    assert!(world.port.queue().is_empty());
+    world.balanced();
 }

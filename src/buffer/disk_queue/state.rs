@@ -216,11 +216,11 @@ impl State {
         parts.map(Part::without_room).collect()
     }
 
-    /// Takes the claims of what is not durable yet.
-    pub(super) fn take_durable_claims(&mut self) -> Vec<Claim> {
+    /// Takes who waits for what is not durable yet, to be told.
+    pub(super) fn take_durable_answers(&mut self) -> Vec<Claim> {
         let parts = self.unwritten.iter_mut();
         parts
-            .filter_map(|waits| waits.part.take_durable_claim())
+            .filter_map(|waits| waits.part.take_durable_answer())
             .collect()
     }
 

@@ -160,7 +160,7 @@ impl Inner {
     /// A planted bug, for the tests of durability to find: what finds no room is forgotten.
     #[cfg(sim_bug = "drop_on_full")]
     pub(super) fn drop_on_full(&self) {
-        let claims = self.state.borrow_mut().take_durable_claims();
+        let claims = self.state.borrow_mut().take_durable_answers();
         release(claims.into_iter(), None);
         let parts = self.state.borrow_mut().take_unwritten();
         for part in parts {
@@ -192,7 +192,7 @@ impl Inner {
         let books = port.ledger();
         let is_delivered =
             books.in_flight.get() == 0 && books.buffered.get() == state.unwritten_events();
-        if is_delivered {
+        if is_delivered && !port.has_pledges() {
             let durable_seq = state.durable_seq;
             state.acked.add(0, durable_seq);
             self.lanes.borrow_mut().is_keep_due = true;

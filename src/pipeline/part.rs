@@ -121,7 +121,11 @@ impl Ticket {
     pub(super) fn claim(self: &Rc<Self>, stage: Stage) -> Claim {
         self.open.set(self.open.get() + 1);
         let ticket = Some(Rc::clone(self));
-        Claim { ticket, stage }
+        Claim {
+            ticket,
+            stage,
+            origin: None,
+        }
     }
 
     /// Whatever else comes of the batch, its delivery has failed.
@@ -148,10 +152,11 @@ impl Ticket {
     }
 }
 
-/// One part's share in a batch's acknowledgement.
+/// One part's share in a batch's acknowledgement, and in what dead letters were on a disk.
 pub struct Claim {
     ticket: Option<Rc<Ticket>>,
     stage: Stage,
+    origin: Option<Origin>,
 }
 
 impl Claim {
@@ -177,7 +182,19 @@ impl Claim {
     /// Another part that must come as far.
     pub(super) fn another(&self) -> Option<Claim> {
         let ticket = self.ticket.as_ref()?;
-        Some(ticket.claim(self.stage))
+        let mut claim = ticket.claim(self.stage);
+        claim.origin = self.origin.clone();
+        Some(claim)
+    }
+
+    /// Who waits for it, for the caller to tell. The events that dead letters were stay where
+    /// they are on disk.
+    fn take_answer(&mut self) -> Option<Claim> {
+        Some(Claim {
+            ticket: Some(self.ticket.take()?),
+            stage: self.stage,
+            origin: None,
+        })
     }
 }
 
@@ -216,24 +233,47 @@ impl fmt::Display for Record {
 /// The bytes of a part, which count in its sink's buffer for as long as this lives.
 struct Hold {
     port: Rc<Port>,
-    released: Option<Released>,
+    released: Cell<Option<Released>>,
     /// The events have arrived, and may be sent again.
-    is_kept: bool,
+    is_kept: Cell<bool>,
 }
 
 impl Hold {
-    fn keep(&mut self) {
-        if let Some(released) = &self.released {
-            self.is_kept = true;
+    fn keep(&self) {
+        if let Some(released) = self.released.get() {
+            self.is_kept.set(true);
             self.port.keep(released.bytes);
         }
+    }
+}
+
+/// Where dead letters were on disk: their events stay there until the letters are as safe, for
+/// their senders may have been told that they are.
+struct Origin(Rc<Hold>);
+
+impl Origin {
+    fn new(hold: &Rc<Hold>) -> Origin {
+        hold.port.pledge();
+        Origin(Rc::clone(hold))
+    }
+}
+
+impl Clone for Origin {
+    fn clone(&self) -> Self {
+        Origin::new(&self.0)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.0.port.redeem();
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(released) = self.released.take() {
-            if self.is_kept {
+            if self.is_kept.get() {
                 self.port.let_go(released.bytes);
             }
             self.port.release(released);
@@ -325,7 +365,7 @@ pub struct Part {
     port: Rc<Port>,
     via: Option<Rc<Via>>,
     claim: Option<Claim>,
-    hold: Option<Hold>,
+    hold: Option<Rc<Hold>>,
 }
 
 /// What a part is made of.
@@ -357,11 +397,11 @@ impl Part {
             picked: making.picked,
             via: making.via,
             claim: making.claim,
-            hold: Some(Hold {
+            hold: Some(Rc::new(Hold {
                 port: Rc::clone(&making.port),
-                released: Some(released),
-                is_kept: false,
-            }),
+                released: Cell::new(Some(released)),
+                is_kept: Cell::new(false),
+            })),
             port: making.port,
         }
     }
@@ -408,7 +448,7 @@ impl Part {
     }
 
     fn released(&self) -> Option<Released> {
-        self.hold.as_ref().and_then(|hold| hold.released)
+        self.hold.as_ref().and_then(|hold| hold.released.get())
     }
 
     /// All of its events have reached their destination.
@@ -422,8 +462,8 @@ impl Part {
     /// is dropped.
     pub fn delivered_keeping(mut self) -> Kept {
         self.book_delivered();
-        let mut hold = self.hold.take();
-        hold.iter_mut().for_each(Hold::keep);
+        let hold = self.hold.take();
+        hold.iter().for_each(|hold| hold.keep());
         let (picked, arrived) = (self.picked.clone(), self.arrived);
         self.close(None);
         Kept {
@@ -485,8 +525,23 @@ impl Part {
         };
         books.dead_lettered.add(events);
         let letters = super::letter::of_sink(&refused, self.port.name(), reason);
+        port.post(letters, self.letters_claim());
+    }
+
+    /// What letters of its events owe: who waits for the part waits for them too, and where the
+    /// events are on disk they stay there for so long.
+    fn letters_claim(&self) -> Option<Claim> {
         let claim = self.claim.as_ref().and_then(Claim::another);
-        port.post(letters, claim);
+        let hold = self.hold.as_ref().filter(|_| self.record().is_some());
+        let Some(hold) = hold else { return claim };
+        let none = Claim {
+            ticket: None,
+            stage: Stage::Durable,
+            origin: None,
+        };
+        let mut claim = claim.unwrap_or(none);
+        claim.origin = Some(Origin::new(hold));
+        Some(claim)
     }
 
     /// All of its events are given up. The source of an acknowledged batch gets an error.
@@ -573,21 +628,36 @@ impl Part {
         self.claim.take_if(|claim| claim.stage == Stage::Durable)
     }
 
+    /// As [`Part::take_durable_claim`], where the part cannot be made durable now: who waits is to
+    /// be told, and the part goes on.
+    pub fn take_durable_answer(&mut self) -> Option<Claim> {
+        let claim = self.claim.as_mut();
+        claim
+            .filter(|claim| claim.stage == Stage::Durable)?
+            .take_answer()
+    }
+
     /// Says what is on disk now: its queue has written it there.
     pub fn set_record(&mut self, record: Record) {
-        let hold = self.hold.as_mut();
-        if let Some(released) = hold.and_then(|hold| hold.released.as_mut()) {
+        if let (Some(hold), Some(mut released)) = (&self.hold, self.released()) {
             released.record = Some(record);
+            hold.released.set(Some(released));
         }
+    }
+
+    /// The queue that it is in has taken it from its books: no room is given back for it.
+    pub fn without_room(self) -> Part {
+        if let Some(hold) = &self.hold {
+            hold.released.set(None);
+        }
+        self
     }
 
     /// Lets go of the events, which are on disk and nowhere else from now on. The claim, if
     /// there still is one, is for whoever settles them.
     pub fn spilled(mut self) -> Option<Claim> {
         self.open_events = 0;
-        if let Some(hold) = &mut self.hold {
-            hold.released = None;
-        }
+        self = self.without_room();
         self.hold = None;
         self.claim.take()
     }
@@ -672,7 +742,7 @@ const REFUSED: &str = "refused";
 pub struct Kept {
     picked: Picked,
     arrived: usize,
-    hold: Option<Hold>,
+    hold: Option<Rc<Hold>>,
 }
 
 impl Kept {
@@ -698,7 +768,7 @@ impl Kept {
 
     /// What they count for in the sink's buffer, in bytes.
     pub fn bytes(&self) -> usize {
-        let released = self.hold.as_ref().and_then(|hold| hold.released);
+        let released = self.hold.as_ref().and_then(|hold| hold.released.get());
         released.map_or(0, |released| released.bytes)
     }
 }

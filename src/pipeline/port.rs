@@ -8,8 +8,9 @@
 //! A port outlives its sink. Of all inlets one at most holds the port and gets parts; when a
 //! sink is exchanged, the old one loses its hold, gives back what it has not delivered, and
 //! only then the new one gets it, so that the order stays and nothing is with both. The buffer
-//! may be exchanged too: what is in memory moves to the disk at once, what is on disk comes out
-//! before anything that came later.
+//! may be exchanged too: what is on disk comes out before anything that came later, and what is in
+//! memory moves to the disk at once. What the sink gives back after that comes behind it: the one
+//! exchange that does not keep the order, for a number on the disk is never given anew.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -36,6 +37,8 @@ pub struct Port {
     former: RefCell<Option<Rc<dyn Queue>>>,
     /// Bytes of parts that have arrived and may be sent again.
     kept_bytes: Cell<usize>,
+    /// How many dead letters' claims keep events on its disk.
+    pledges: Cell<u64>,
     /// What all sinks together may keep leaves so much to this one.
     keep_bytes_max: Cell<usize>,
     ledger: SinkLedger,
@@ -109,6 +112,7 @@ impl Port {
             queue: RefCell::new(Rc::from(queue)),
             former: RefCell::default(),
             kept_bytes: Cell::new(0),
+            pledges: Cell::new(0),
             keep_bytes_max: Cell::new(usize::MAX),
             ledger: SinkLedger::default(),
             scheduler,
@@ -226,6 +230,21 @@ impl Port {
         self.kept_bytes.set(self.kept_bytes.get() - bytes);
     }
 
+    /// Events that are on its disk became dead letters, which are not settled.
+    pub(super) fn pledge(&self) {
+        self.pledges.set(self.pledges.get() + 1);
+    }
+
+    /// Those letters are settled.
+    pub(super) fn redeem(&self) {
+        self.pledges.set(self.pledges.get() - 1);
+    }
+
+    /// Whether its disk must keep something for dead letters that are not settled.
+    pub fn has_pledges(&self) -> bool {
+        self.pledges.get() > 0
+    }
+
     /// Whether `bytes` more may come in, once what its policy allows has been done for it.
     pub(super) fn make_room(&self, bytes: usize) -> bool {
         if self.fits(bytes) {
@@ -313,8 +332,9 @@ impl Port {
         self.room_wanted.set(true);
     }
 
-    /// Something was settled: whoever waits for room looks again.
+    /// Something was settled, or lost: whoever waits for room looks again.
     pub fn settled(&self) {
+        self.end_former();
         if !self.room_wanted.replace(false) {
             return;
         }
@@ -325,10 +345,7 @@ impl Port {
 
     pub(super) fn release(&self, released: Released) {
         match self.former().filter(|_| released.record.is_some()) {
-            Some(former) => {
-                former.release(released);
-                self.end_former();
-            }
+            Some(former) => former.release(released),
             None => self.queue().release(released),
         }
         self.settled();

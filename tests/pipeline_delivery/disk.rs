@@ -7,10 +7,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use marline::buffer::disk::{self, Durability, Settings};
 use marline::buffer::disk_queue::{DiskQueue, Done, Making, Submit};
-use marline::buffer::storage::Storage;
+use marline::buffer::memory::MemoryQueue;
+use marline::buffer::storage::{Directory, Storage};
 use marline::deferred::Deferred;
 use marline::pipeline::graph::{Pipeline, Route};
 use marline::pipeline::intake::{Engine, Intake};
@@ -27,23 +29,27 @@ use super::world::{Later, batch, watch};
 type Job = Box<dyn FnOnce() -> Done + Send>;
 type Then = Box<dyn FnOnce(Option<Done>)>;
 
-struct DiskWorld {
-    later: Rc<Later>,
+pub(super) struct DiskWorld {
+    pub(super) later: Rc<Later>,
+    pub(super) storage: SimStorage,
     jobs: Rc<RefCell<VecDeque<(&'static str, Job, Then)>>>,
-    port: Rc<Port>,
+    pub(super) port: Rc<Port>,
+    /// In memory, for the dead letters.
+    pub(super) letters: Rc<Port>,
     engine: Rc<Engine>,
     pipeline: Rc<Pipeline>,
 }
 
 /// A job that has run, and of which nobody has heard.
-struct Ran(Done, Then);
+pub(super) struct Ran(Done, Then);
 
 impl DiskWorld {
-    fn new(when_full: WhenFull) -> DiskWorld {
+    pub(super) fn new(when_full: WhenFull) -> DiskWorld {
+        DiskWorld::with(when_full, Durability::Commit)
+    }
+
+    pub(super) fn with(when_full: WhenFull, durability: Durability) -> DiskWorld {
         let storage = SimStorage::new(Random::new(1));
-        let folder = storage.root(Path::new("/state"), Some(0o700)).unwrap();
-        let settings = Settings::new(8 << 20, Durability::Commit, [7; 16]);
-        let opened = disk::open(folder, settings, WallTime::default()).unwrap();
         let later = Rc::new(Later::default());
         let scheduler = Rc::clone(&later) as Rc<dyn Scheduler>;
         let jobs: Rc<RefCell<VecDeque<(&'static str, Job, Then)>>> = Rc::default();
@@ -51,6 +57,8 @@ impl DiskWorld {
         let submit: Submit =
             Rc::new(move |label, job, then| queued.borrow_mut().push_back((label, job, then)));
         let memory = Memory::new(64 << 20);
+        let settings = Settings::new(8 << 20, durability, [7; 16]);
+        let opened = disk::open(folder(&storage), settings, WallTime::default()).unwrap();
         let queue = DiskQueue::new(Making {
             name: "out".into(),
             opened,
@@ -69,18 +77,24 @@ impl DiskWorld {
             condition: None,
             required: true,
         };
-        let pipeline = Pipeline::new("main", Vec::new(), vec![route], None);
-        let engine = Engine::new(memory, scheduler, vec![Rc::clone(&port)]);
+        let letters = Box::new(MemoryQueue::new(1 << 20));
+        let letters = Port::new("letters", WhenFull::Block, letters, Rc::clone(&scheduler));
+        let errors_to = Some(Rc::clone(&letters));
+        let pipeline = Pipeline::new("main", Vec::new(), vec![route], errors_to);
+        let ports = vec![Rc::clone(&port), Rc::clone(&letters)];
+        let engine = Engine::new(memory, scheduler, ports);
         DiskWorld {
             later,
+            storage,
             jobs,
             port,
+            letters,
             engine,
             pipeline,
         }
     }
 
-    fn intake(&self, stage: Stage) -> Intake {
+    pub(super) fn intake(&self, stage: Stage) -> Intake {
         let outlet = self
             .engine
             .outlet("in", stage, vec![Rc::clone(&self.pipeline)]);
@@ -88,7 +102,7 @@ impl DiskWorld {
     }
 
     /// Runs the oldest job of that label.
-    fn run(&self, label: &str) -> Option<Ran> {
+    pub(super) fn run(&self, label: &str) -> Option<Ran> {
         let mut jobs = self.jobs.borrow_mut();
         let at = jobs.iter().position(|job| job.0 == label)?;
         let (_, job, then) = jobs.remove(at)?;
@@ -96,17 +110,22 @@ impl DiskWorld {
         Some(Ran(job(), then))
     }
 
-    fn hear(&self, ran: Ran) {
+    pub(super) fn hear(&self, ran: Ran) {
         ran.1(Some(ran.0));
         self.later.run();
     }
 
+    /// Whether a job of that label waits for its thread.
+    pub(super) fn has_job(&self, label: &str) -> bool {
+        self.jobs.borrow().iter().any(|job| job.0 == label)
+    }
+
     /// Runs and hears of everything but eviction, until nothing is left.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         self.settle_but("disk buffer eviction");
     }
 
-    fn settle_but(&self, left: &str) {
+    pub(super) fn settle_but(&self, left: &str) {
         for _ in 0..10_000 {
             let labels: Vec<_> = self.jobs.borrow().iter().map(|job| job.0).collect();
             let Some(label) = labels.into_iter().find(|label| *label != left) else {
@@ -118,15 +137,20 @@ impl DiskWorld {
         panic!("the jobs never run dry");
     }
 
-    fn balanced(&self) {
+    pub(super) fn balanced(&self) {
         let books = self.port.ledger();
         assert!(books.balances(), "{books:?}");
     }
 
     /// A quarter of a megabyte in 256 events.
-    fn send(&self, intake: &Intake) -> Deferred<Delivered> {
+    pub(super) fn send(&self, intake: &Intake) -> Deferred<Delivered> {
         intake.deliver(batch(256, 1024))
     }
+}
+
+/// Where the buffer is.
+pub(super) fn folder(storage: &SimStorage) -> Arc<dyn Directory> {
+    storage.root(Path::new("/state"), Some(0o700)).unwrap()
 }
 
 /// The reader passes over what an eviction has given up already, before the eviction is heard

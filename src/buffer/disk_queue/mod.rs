@@ -259,7 +259,9 @@ impl Inner {
 
     /// Everything stays on disk: whoever waits for more is told.
     fn leave(&self) {
-        let claims = self.state.borrow_mut().leave();
+        let kept_seq = self.lanes.borrow().kept_seq;
+        let (claims, gone) = self.state.borrow_mut().leave(kept_seq);
+        gone.into_iter().for_each(|part| part.evicted(EVICTED));
         release(claims.into_iter(), Some(&Failure::msg(LEFT)));
     }
 
@@ -334,7 +336,7 @@ impl Inner {
     /// Nothing can be made durable: whoever waits for that is told, and may send again.
     fn fail(&self, why: String) {
         *self.failure.borrow_mut() = Some(why.into());
-        let claims = self.state.borrow_mut().take_durable_claims();
+        let claims = self.state.borrow_mut().take_durable_answers();
         let sink = self.name.to_string();
         let failure = Failure::new(Refused::StorageFailed { sink });
         release(claims.into_iter(), Some(&failure));

@@ -212,23 +212,28 @@ impl State {
             self.unwritten_bytes -= part.bytes() + record.payload.len();
             self.next_seq = self.next_seq.min(record.first_seq);
         }
-        taken.into_iter().map(|waits| waits.part).collect()
+        let parts = taken.into_iter().map(|waits| waits.part);
+        parts.map(Part::without_room).collect()
     }
 
-    /// Takes the claims of what is not durable yet.
-    pub(super) fn take_durable_claims(&mut self) -> Vec<Claim> {
+    /// Takes who waits for what is not durable yet, to be told.
+    pub(super) fn take_durable_answers(&mut self) -> Vec<Claim> {
         let parts = self.unwritten.iter_mut();
         parts
-            .filter_map(|waits| waits.part.take_durable_claim())
+            .filter_map(|waits| waits.part.take_durable_answer())
             .collect()
     }
 
-    /// Leaves everything on disk: the claims on what was there.
-    pub(super) fn leave(&mut self) -> Vec<Claim> {
+    /// Leaves everything on disk: the claims on what was there, and the parts that are there no
+    /// more. The cursor says `kept_seq`; what is below and was not delivered was evicted while
+    /// the sink had it.
+    pub(super) fn leave(&mut self, kept_seq: u64) -> (Vec<Claim>, Vec<Part>) {
         self.ready_bytes = 0;
-        let ready = self.ready.drain(..).filter_map(Part::spilled);
+        let is_gone = |part: &Part| part.record().is_some_and(|it| it.first_seq < kept_seq);
+        let (gone, ready): (Vec<_>, Vec<_>) = self.ready.drain(..).partition(is_gone);
+        let ready = ready.into_iter().filter_map(Part::spilled);
         let awaited = self.awaited.drain(..).map(|awaited| awaited.claim);
-        ready.chain(awaited).collect()
+        (ready.chain(awaited).collect(), gone)
     }
 }
 

@@ -160,7 +160,7 @@ impl Inner {
     /// A planted bug, for the tests of durability to find: what finds no room is forgotten.
     #[cfg(sim_bug = "drop_on_full")]
     pub(super) fn drop_on_full(&self) {
-        let claims = self.state.borrow_mut().take_durable_claims();
+        let claims = self.state.borrow_mut().take_durable_answers();
         release(claims.into_iter(), None);
         let parts = self.state.borrow_mut().take_unwritten();
         for part in parts {
@@ -192,7 +192,7 @@ impl Inner {
         let books = port.ledger();
         let is_delivered =
             books.in_flight.get() == 0 && books.buffered.get() == state.unwritten_events();
-        if is_delivered {
+        if is_delivered && !port.has_pledges() {
             let durable_seq = state.durable_seq;
             state.acked.add(0, durable_seq);
             self.lanes.borrow_mut().is_keep_due = true;
@@ -242,14 +242,15 @@ enum Work {
 
 impl Lanes {
     fn next_work(&mut self, state: &mut State, settings: &Settings) -> Option<Work> {
+        // Before the next commit: where one follows the other there is never none.
+        if std::mem::take(&mut self.wants_sync) {
+            return Some(Work::Sync);
+        }
         let records = state.next_group(GROUP_BYTES);
         if !records.is_empty() {
             let bytes = records.iter().map(LogRecord::disk_bytes);
             self.segment_fill += bytes.sum::<u64>();
             return Some(Work::Commit(records));
-        }
-        if std::mem::take(&mut self.wants_sync) {
-            return Some(Work::Sync);
         }
         let is_due = self.segment_fill >= settings.segment_bytes / 4 * 3;
         if is_due && !std::mem::replace(&mut self.is_next_made, true) {

@@ -16,6 +16,7 @@ mod fields;
 pub mod json;
 pub mod logfmt;
 mod structured_data;
+pub mod syslog;
 mod value;
 pub mod zone;
 

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use marline::event::Batch;
 use marline::event::codec::{self, NameCache};
+use marline::event::syslog::Settings;
 use marline::pipeline::encode::{Encoder, Frame, Output};
 use marline::protocol::json::{self, Kind};
 use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt, syslog};
@@ -303,7 +304,8 @@ pub fn payload(data: &[u8]) {
     let mut twice = Vec::new();
     codec::encode(&again.batch, None, &again.pipeline, &mut twice);
     assert_eq!(twice, written);
-    for encoder in [Encoder::Raw, Encoder::Json, Encoder::Logfmt] {
+    let syslog = Encoder::Syslog(Settings::default());
+    for encoder in [Encoder::Raw, Encoder::Json, Encoder::Logfmt, syslog] {
         let output = |batch: &Batch| {
             let mut out = Output::new();
             encoder.encode(batch, &batch.events, Frame::Netstring, &mut out);

@@ -23,9 +23,10 @@ fn a_batch_is_sendable_and_a_raw_event_small() {
 /// A batch as steps leave it: raw, parsed, set and split events in any mixture.
 pub fn mixed(random: &mut Random) -> Batch {
     let texts: Vec<_> = (0..random.below(12))
-        .map(|_| match random.below(3) {
+        .map(|_| match random.below(4) {
             0 => random.bytes(40),
             1 => random.object(2).into_bytes(),
+            2 => format!("<34>1 - h a - - [x y=\"{}\"] t", random.below(99)).into_bytes(),
             _ => format!("[{},{}]", random.object(1), random.json(1)).into_bytes(),
         })
         .collect();
@@ -34,6 +35,7 @@ pub fn mixed(random: &mut Random) -> Batch {
         random.one_of(&["", "\n", "\r\n", "xxxxxxxxxxx"]).as_bytes(),
     );
     let steps = [
+        ("parse", "\"syslog\""),
         ("parse", "\"json\""),
         ("split", "\".\""),
         ("set", "{ site = \"lab\", line = \"<{{ message }}>\" }"),

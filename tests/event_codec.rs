@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use marline::event::codec::{NameCache, decode, encode, encoded_bytes_max};
+use marline::event::syslog::Settings;
 use marline::event::{Batch, object};
 use marline::pipeline::encode::{Encoder, Frame, Output};
 use marline::pipeline::template::Template;
@@ -20,6 +21,7 @@ fn seen(batch: &Batch) -> Vec<Vec<u8>> {
         Encoder::Raw,
         Encoder::Json,
         Encoder::Logfmt,
+        Encoder::Syslog(Settings::default()),
         Encoder::Template(Template::compile(template).unwrap()),
     ];
     let mut all = Vec::new();

@@ -15,6 +15,7 @@ mod event_batch;
 mod event_codec;
 mod event_json;
 mod event_random;
+mod event_syslog;
 mod event_vrl;
 mod faults;
 mod http;

@@ -195,6 +195,16 @@ fn what_cannot_be_parsed_stays_marked_and_counted() {
     check("\"json\"", "{} x", "at byte 3");
     check("\"logfmt\"", "just a sentence", "not logfmt");
     check("\"clf\"", "hello", "not an access-log line");
+    check(
+        "\"syslog\"",
+        "hello",
+        "not syslog: neither a priority nor a time",
+    );
+    check(
+        "\"syslog\"",
+        "<192>x",
+        "not syslog: the priority is beyond 191",
+    );
     check("{ regex = '^(?<a>\\d+)$' }", "x", "does not match");
     check("{ vrl = 'parse_json!(.message)' }", "x", "json");
     check("{ vrl = '1' }", "x", "integer, not an object");

@@ -13,7 +13,7 @@
 //!          one past the end of the one before (the first: from 0); absent where it is 0
 //! fielded  u8 (bit 0: parsed) | number of fields | fields
 //! field    u8 (bits 0-1 key: 0 name, 1 span, 2 JSON; bits 2-4 slot: 0 text, 1 JSON, 2 integer,
-//!          3 time, 4 value, 5 constant) | key | slot
+//!          3 time, 4 value, 5 constant, 6 structured data) | key | slot
 //! ```
 //! `values.rs` has values and shared names. All spans lie in `bytes`, else it is damage.
 
@@ -60,6 +60,7 @@ const SLOT_INTEGER: u8 = 2;
 const SLOT_TIME: u8 = 3;
 const SLOT_VALUE: u8 = 4;
 const SLOT_CONSTANT: u8 = 5;
+const SLOT_STRUCTURED_DATA: u8 = 6;
 
 /// An event's head and its gap, in bytes: 34 bits each at most.
 const EVENT_HEAD_BYTES_MAX: usize = 10;
@@ -222,7 +223,9 @@ impl<'a, 'o> Encoder<'a, 'o> {
                 Key::Span(span) | Key::Json(span) => cursor.put(moved.shift(*span), self.out),
             }
             match slot {
-                Slot::Text(span) | Slot::Json(span) => cursor.put(moved.shift(*span), self.out),
+                Slot::Text(span) | Slot::Json(span) | Slot::StructuredData(span) => {
+                    cursor.put(moved.shift(*span), self.out);
+                }
                 Slot::Integer(number) => put_signed(*number, self.out),
                 Slot::Time(time) => put_signed(time.as_micros(), self.out),
                 Slot::Value(value) => values::put(value, self.out),
@@ -259,6 +262,7 @@ fn slot_kind(slot: &Slot) -> u8 {
         Slot::Time(_) => SLOT_TIME,
         Slot::Value(_) => SLOT_VALUE,
         Slot::Word(_) | Slot::Constant(_) => SLOT_CONSTANT,
+        Slot::StructuredData(_) => SLOT_STRUCTURED_DATA,
     }
 }
 
@@ -295,7 +299,8 @@ fn field_bytes_max(field: &Field) -> usize {
         Slot::Word(word) => word.len(),
         Slot::Value(value) => values::bytes_max(value),
         Slot::Constant(constant) => values::bytes_max(&constant.value),
-        Slot::Text(_) | Slot::Json(_) | Slot::Integer(_) | Slot::Time(_) => 0,
+        Slot::Text(_) | Slot::Json(_) | Slot::StructuredData(_) => 0,
+        Slot::Integer(_) | Slot::Time(_) => 0,
     };
     // The field's head; a place or number and a length for each; the kind of a word.
     1 + 2 * VARINT_BYTES_MAX + key + 1 + 2 * VARINT_BYTES_MAX + slot
@@ -404,6 +409,7 @@ impl<'r, 'n> Decoder<'r, 'n> {
             SLOT_TIME => Slot::Time(WallTime::from_micros(self.reader.signed()?)),
             SLOT_VALUE => Slot::Value(Box::new(values::read(&mut self.reader, self.names)?)),
             SLOT_CONSTANT => Slot::Constant(self.constant()?),
+            SLOT_STRUCTURED_DATA => Slot::StructuredData(self.near(cursor)?),
             _ => return Err(self.reader.damage("an unknown kind of slot")),
         };
         Ok(Field { key, slot })

@@ -56,6 +56,9 @@ pub enum Slot {
     Text(Span),
     /// Valid JSON text of the batch (RFC 8259), not yet parsed.
     Json(Span),
+    /// Structured data of syslog (RFC 5424, 6.3) as it stands in the batch, not yet parsed: an
+    /// object of objects.
+    StructuredData(Span),
     /// One of marline's own words, such as a severity.
     Word(&'static str),
     /// A number.
@@ -102,14 +105,14 @@ impl Slot {
 
     fn span_mut(&mut self) -> Option<&mut Span> {
         match self {
-            Slot::Text(span) | Slot::Json(span) => Some(span),
+            Slot::Text(span) | Slot::Json(span) | Slot::StructuredData(span) => Some(span),
             _ => None,
         }
     }
 
     fn span(&self) -> Option<Span> {
         match self {
-            Slot::Text(span) | Slot::Json(span) => Some(*span),
+            Slot::Text(span) | Slot::Json(span) | Slot::StructuredData(span) => Some(*span),
             _ => None,
         }
     }

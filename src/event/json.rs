@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 
 use vrl::value::Value;
 
-use super::{Batch, Event, Field, Fields, Key, Slot, Span};
+use super::{Batch, Event, Field, Fields, Key, Slot, Span, structured_data};
 use crate::time::WallTime;
 
 /// Writes the events of one batch; what they share is rendered once.
@@ -169,6 +169,7 @@ pub fn write_slot(slot: &Slot, bytes: &[u8], out: &mut Vec<u8>) {
     match slot {
         Slot::Text(span) => write_text(span.of(bytes), out),
         Slot::Json(span) => out.extend_from_slice(span.of(bytes)),
+        Slot::StructuredData(span) => structured_data::write_json(span.of(bytes), out),
         Slot::Word(word) => write_text(word.as_bytes(), out),
         Slot::Integer(number) => write_integer(*number, out),
         Slot::Time(time) => write_time(*time, out),

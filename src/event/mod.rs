@@ -15,7 +15,10 @@ pub mod codec;
 mod fields;
 pub mod json;
 pub mod logfmt;
+mod structured_data;
+pub mod syslog;
 mod value;
+pub mod zone;
 
 use std::sync::Arc;
 
@@ -26,7 +29,8 @@ use crate::time::WallTime;
 pub use access::{Access, Change, Names, Shared};
 pub use fields::{Constant, Field, Fields, Found, Key, Slot, find, into_fields};
 pub use value::{
-    object, parse_json, timestamp, to_value, walk, write_plain, write_plain_slot, write_plain_value,
+    object, parse_json, structured_data_value, timestamp, to_value, walk, write_plain,
+    write_plain_slot, write_plain_value,
 };
 
 /// A range of a batch's bytes, in bytes from their start.

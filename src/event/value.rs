@@ -9,7 +9,7 @@ use chrono::DateTime;
 use vrl::path::OwnedSegment;
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::{Event, Found, Slot, Span, find, json};
+use super::{Event, Found, Slot, Span, find, json, structured_data};
 use crate::time::WallTime;
 
 /// The value of a field that was found.
@@ -24,12 +24,18 @@ fn slot_value(slot: &Slot, bytes: &Bytes) -> Value {
     match slot {
         Slot::Text(span) => Value::Bytes(span.share(bytes)),
         Slot::Json(span) => parse_json(bytes, *span),
+        Slot::StructuredData(span) => structured_data_value(&span.share(bytes)),
         Slot::Word(word) => Value::from_static_str(word),
         Slot::Integer(number) => Value::Integer(*number),
         Slot::Time(time) => timestamp(*time),
         Slot::Value(value) => Value::clone(value),
         Slot::Constant(constant) => constant.value.clone(),
     }
+}
+
+/// Structured data of syslog as the object that it means; values share `text`.
+pub fn structured_data_value(text: &Bytes) -> Value {
+    Value::Object(structured_data::object(text))
 }
 
 /// A time as VRL has it; the epoch where chrono cannot hold it.
@@ -131,6 +137,7 @@ pub fn write_plain_slot(slot: &Slot, bytes: &Bytes, out: &mut Vec<u8>) -> bool {
             [b'"', ..] => return write_plain_value(&parse_json(bytes, *span), out),
             other => out.extend_from_slice(other),
         },
+        Slot::StructuredData(span) => structured_data::write_json(span.of(bytes), out),
         Slot::Integer(number) => json::write_integer(*number, out),
         Slot::Time(time) => time.write_rfc3339(out),
         Slot::Value(value) => return write_plain_value(value, out),

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use super::descriptor::{Kind, Opt};
 use super::options::{Mistake, Options};
 use super::template::Template;
-use crate::event::{Batch, Event, Span, json, logfmt};
+use crate::event::zone::Zone;
+use crate::event::{Batch, Event, Span, json, logfmt, syslog};
 
 /// How an event becomes a payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub enum Encoder {
     Json,
     /// `key=value` pairs.
     Logfmt,
+    /// A syslog message.
+    Syslog(syslog::Settings),
     /// A text of the user's.
     Template(Template),
 }
@@ -52,18 +55,61 @@ pub enum Frame {
 /// The option `encode` of sinks.
 pub const ENCODE: Opt = Opt::new(
     "encode",
-    "what is written of an event: \"json\", \"logfmt\", \"raw\" (its original bytes) or \
+    "what is written of an event: \"json\", \"logfmt\", \"raw\" (its original bytes), \"syslog\" \
+     (RFC 5424), { syslog = { format = \"rfc3164\" } } or \
      { template = \"{{ .host }} {{ .message }}\" }",
     Kind::Either(&[
-        Kind::Word(&["json", "raw", "logfmt"]),
-        Kind::Choice(&[Opt::new(
-            "template",
-            "text with fields in it: `{{ .host }}`, `{{ %source }}`, `{{ date:%Y-%m-%d }}`",
-            Kind::Text(Some(check_template)),
-        )]),
+        Kind::Word(&["json", "raw", "logfmt", "syslog"]),
+        Kind::Choice(&[
+            Opt::new(
+                "template",
+                "text with fields in it: `{{ .host }}`, `{{ %source }}`, `{{ date:%Y-%m-%d }}`",
+                Kind::Text(Some(check_template)),
+            ),
+            Opt::new(
+                "syslog",
+                "a message of the fields that `parse = \"syslog\"` gives; `format` is \"rfc5424\" \
+                 or \"rfc3164\", `timezone` the zone of the latter's times; `facility` \
+                 (\"user\"), `severity` (\"notice\") and `app` are for events without them",
+                Kind::Table(SYSLOG),
+            ),
+        ]),
     ]),
 )
 .default("\"json\"");
+
+/// What a syslog message looks like, and what is written where an event lacks a field.
+const SYSLOG: &[Opt] = &[
+    Opt::new(
+        "format",
+        "the layout; rfc3164 has no year, no zone and no structured data",
+        Kind::Word(&["rfc5424", "rfc3164"]),
+    )
+    .default("\"rfc5424\""),
+    Opt::new(
+        "facility",
+        "of events without `facility` and `facility_code`",
+        Kind::Word(&syslog::FACILITIES),
+    )
+    .default("\"user\""),
+    Opt::new(
+        "severity",
+        "of events without `severity` and `severity_code`",
+        Kind::Word(&syslog::SEVERITIES),
+    )
+    .default("\"notice\""),
+    Opt::new(
+        "app",
+        "of events without `app`: nothing (`-`) where it is not set, the source in rfc3164",
+        Kind::TEXT,
+    ),
+    Opt::new(
+        "timezone",
+        "the zone of rfc3164's times, as in the IANA database; the daemon's own where it is not \
+         set",
+        Kind::Text(Some(check_timezone)),
+    ),
+];
 
 /// The words of [`Frame::of`], for the option `framing` of sinks.
 pub const FRAMES: &[&str] = &[
@@ -79,6 +125,29 @@ fn check_template(text: &str) -> Result<(), Mistake> {
     Template::compile(text).map(drop)
 }
 
+fn check_timezone(name: &str) -> Result<(), Mistake> {
+    let unknown = || Mistake::new(format!("there is no time zone \"{name}\""));
+    Zone::named(name).map(drop).ok_or_else(unknown)
+}
+
+fn syslog_settings(options: &Options) -> syslog::Settings {
+    let index = |words: &[&str], word| words.iter().position(|known| *known == word);
+    let code = |words, option| index(words, options.word(option)).unwrap_or(0) as u8;
+    syslog::Settings {
+        layout: match options.word("format") {
+            "rfc3164" => syslog::Layout::Rfc3164,
+            _ => syslog::Layout::Rfc5424,
+        },
+        facility: code(&syslog::FACILITIES, "facility"),
+        severity: code(&syslog::SEVERITIES, "severity"),
+        app: options.maybe_text("app").map(Box::from),
+        zone: options
+            .maybe_text("timezone")
+            .and_then(Zone::named)
+            .unwrap_or_else(Zone::local),
+    }
+}
+
 impl Encoder {
     /// The encoder that the option [`ENCODE`] asks for.
     ///
@@ -86,6 +155,9 @@ impl Encoder {
     /// The template does not compile.
     pub fn of(options: &Options) -> Result<Encoder, Mistake> {
         if let Some(choice) = options.table("encode") {
+            if let Some(settings) = choice.table("syslog") {
+                return Ok(Encoder::Syslog(syslog_settings(settings)));
+            }
             let template = Template::compile(choice.text("template"));
             return template
                 .map(Encoder::Template)
@@ -94,6 +166,7 @@ impl Encoder {
         Ok(match options.word("encode") {
             "raw" => Encoder::Raw,
             "logfmt" => Encoder::Logfmt,
+            "syslog" => Encoder::Syslog(syslog::Settings::default()),
             _ => Encoder::Json,
         })
     }
@@ -122,6 +195,12 @@ impl Encoder {
             Encoder::Logfmt => within(picked, bytes_max, out, |event, out| {
                 out.payload(LINES, |out| logfmt::write(batch, event, out));
             }),
+            Encoder::Syslog(settings) => {
+                let writer = syslog::Writer::new(settings, batch);
+                within(picked, bytes_max, out, |event, out| {
+                    out.payload(LINES, |out| writer.write(event, out));
+                })
+            }
             Encoder::Template(template) => within(picked, bytes_max, out, |event, out| {
                 out.payload(LINES, |out| {
                     template.render(batch.shared(), event, out);
@@ -153,6 +232,10 @@ impl Encoder {
             }
             Encoder::Logfmt => {
                 picked.for_each(|e| out.payload(frame, |out| logfmt::write(batch, e, out)));
+            }
+            Encoder::Syslog(settings) => {
+                let writer = syslog::Writer::new(settings, batch);
+                picked.for_each(|event| out.payload(frame, |out| writer.write(event, out)));
             }
             Encoder::Template(template) => picked.for_each(|event| {
                 out.payload(frame, |out| {
@@ -601,6 +684,7 @@ mod tests {
             Encoder::Raw,
             Encoder::Json,
             Encoder::Logfmt,
+            Encoder::Syslog(syslog::Settings::default()),
             Encoder::Template(template),
         ];
         for encoder in encoders {

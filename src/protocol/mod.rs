@@ -13,6 +13,7 @@
 
 mod auto;
 mod body;
+mod calendar;
 mod carry;
 pub mod clf;
 mod counted;
@@ -25,6 +26,7 @@ mod length_u32;
 pub mod logfmt;
 mod netstring;
 mod octet_counted;
+pub mod syslog;
 mod whole;
 
 use std::fmt;

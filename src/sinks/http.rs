@@ -131,7 +131,7 @@ fn headers(options: &Options, encoder: &Encoder) -> Result<Headers, Mistake> {
     let content = match encoder {
         Encoder::Json => "application/x-ndjson",
         Encoder::Raw => "application/octet-stream",
-        Encoder::Logfmt | Encoder::Template(_) => "text/plain; charset=utf-8",
+        Encoder::Logfmt | Encoder::Syslog(_) | Encoder::Template(_) => "text/plain; charset=utf-8",
     };
     headers.set("content-type", content.as_bytes());
     shared_options::header_fields(options, |name, value| headers.set(name, value))?;

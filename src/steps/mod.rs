@@ -10,7 +10,7 @@ mod identity;
 mod keep;
 mod keep_if;
 mod name;
-mod parse;
+pub mod parse;
 mod remove;
 mod rename;
 mod sample;

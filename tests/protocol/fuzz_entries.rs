@@ -6,9 +6,10 @@
 use bytes::Bytes;
 use marline::event::Batch;
 use marline::event::codec::{self, NameCache};
+use marline::event::syslog::Settings;
 use marline::pipeline::encode::{Encoder, Frame, Output};
 use marline::protocol::json::{self, Kind};
-use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt};
+use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt, syslog};
 
 use super::harness::{Random, cut, feed, feed_one_by_one, feed_whole};
 use super::reference::reference;
@@ -242,6 +243,55 @@ pub fn clf(text: &[u8]) {
     }
 }
 
+/// The ranges of a message lie in its text, in order and apart; its time is one.
+pub fn syslog(text: &[u8]) {
+    let Ok(message) = syslog::parse(text) else {
+        return;
+    };
+    let (app, procid) = (message.app, message.procid);
+    // The app of a Cisco message is the start of its message id.
+    let nests = app
+        .zip(message.msgid)
+        .is_some_and(|(app, msgid)| app.start == msgid.start);
+    let app = if nests { None } else { app };
+    let parts = [
+        message.host,
+        app,
+        procid,
+        message.msgid,
+        message.structured_data,
+        message.message,
+    ];
+    let mut end = 0;
+    for part in parts.into_iter().flatten() {
+        assert!(part.start >= end && part.start < part.end, "{message:?}");
+        end = part.end;
+        assert!(part.of(text).len() == part.len());
+    }
+    if let Some(part) = message.message {
+        assert!(!part.of(text).ends_with(b"\n"), "{message:?}");
+    }
+    if let Some(time) = message.time {
+        let now = 1_795_459_319_000_000;
+        let micros = syslog::resolve(&time, now, &mut Fixed(3600));
+        let micros = micros.expect("every date is in nine years");
+        let ahead = (syslog::AHEAD_DAYS_MAX + 1) * 86_400_000_000;
+        assert!(time.year.is_some() || micros < now + ahead, "{message:?}");
+    }
+}
+
+/// A zone whose clocks nobody puts forward or back.
+struct Fixed(i32);
+
+impl syslog::LocalOffsets for Fixed {
+    fn offsets(&mut self, _local_seconds: i64) -> syslog::Offsets {
+        syslog::Offsets {
+            before: self.0,
+            after: self.0,
+        }
+    }
+}
+
 /// What is read of a payload can be used in every way, and written it reads the same.
 pub fn payload(data: &[u8]) {
     let Ok(read) = codec::decode(Bytes::copy_from_slice(data), &mut NameCache::new()) else {
@@ -254,7 +304,8 @@ pub fn payload(data: &[u8]) {
     let mut twice = Vec::new();
     codec::encode(&again.batch, None, &again.pipeline, &mut twice);
     assert_eq!(twice, written);
-    for encoder in [Encoder::Raw, Encoder::Json, Encoder::Logfmt] {
+    let syslog = Encoder::Syslog(Settings::default());
+    for encoder in [Encoder::Raw, Encoder::Json, Encoder::Logfmt, syslog] {
         let output = |batch: &Batch| {
             let mut out = Output::new();
             encoder.encode(batch, &batch.events, Frame::Netstring, &mut out);

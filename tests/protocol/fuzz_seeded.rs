@@ -11,7 +11,7 @@ use marline::protocol::Framing;
 
 use super::super::event_codec;
 use super::harness::Random;
-use super::{clf, fuzz_entries, invariance, json, logfmt};
+use super::{clf, fuzz_entries, invariance, json, logfmt, syslog};
 
 /// Executions per entry.
 const RUNS: u64 = 100_000;
@@ -63,6 +63,12 @@ const WORDS: &[&[u8]] = &[
     b" - ",
     b"\\x22",
     b"abcdefgh",
+    b"<165>1 ",
+    b"2026-11-27T10:00:00.5Z ",
+    b"Nov 27 10:00:00 ",
+    b"[a b=\"",
+    b": ",
+    b"%SYS-5-X:",
 ];
 
 /// One mutation of `input`.
@@ -216,6 +222,15 @@ fn logfmt() {
 #[test]
 fn clf() {
     fuzz("clf", &bytes_of(clf::CORPUS), fuzz_entries::clf);
+}
+
+#[test]
+fn syslog() {
+    let corpus: Vec<&[u8]> = syslog::CORPUS
+        .iter()
+        .map(|(text, _)| text.as_bytes())
+        .collect();
+    fuzz("syslog", &corpus, fuzz_entries::syslog);
 }
 
 #[test]

@@ -13,3 +13,4 @@ mod invariance;
 mod json;
 mod logfmt;
 mod reference;
+mod syslog;

@@ -128,7 +128,7 @@ fn only_what_is_picked_is_written() {
 
 #[test]
 fn every_kind_of_key_and_slot_comes_back() {
-    let text = r#"{"k":"v","n":[1, 2],"t":"x\ny"} plain name=text"#;
+    let text = r#"{"k":"v","n":[1, 2],"t":"x\ny"} plain name=text [a b="\]" c="1"]"#;
     let mut batch = Batch::new(origin(), WallTime::from_micros(i64::MIN), Bytes::from(text));
     let constant = Arc::new(Constant::new(Value::from("a constant")));
     let find = |part: &str| {
@@ -140,6 +140,10 @@ fn every_kind_of_key_and_slot_comes_back() {
         field(Key::Json(find("k")), Slot::Json(find("\"v\""))),
         field(Key::Json(find("n")), Slot::Json(find("[1, 2]"))),
         field(Key::Span(find("name")), Slot::Text(find("text"))),
+        field(
+            Key::Static("structured_data"),
+            Slot::StructuredData(find(r#"[a b="\]" c="1"]"#)),
+        ),
         field(
             Key::Shared("é".into()),
             Slot::Constant(Arc::clone(&constant)),
@@ -367,7 +371,11 @@ fn every_truncation_and_every_flipped_bit_is_an_error_or_a_batch() {
         payload(&lines(5, 40), None),
         payload(&fielded(slots.collect()), None),
         payload(
-            &fielded(vec![Slot::Json(Span::new(0, 3)), Slot::Word("info")]),
+            &fielded(vec![
+                Slot::Json(Span::new(0, 3)),
+                Slot::StructuredData(Span::new(0, 3)),
+                Slot::Word("info"),
+            ]),
             None,
         ),
     ];

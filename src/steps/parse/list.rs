@@ -85,6 +85,15 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Makes `fields`, of which no name occurs twice, all there is.
+    pub fn replace(&mut self, fields: Vec<Field>) {
+        debug_assert!(
+            self.fields.is_empty(),
+            "names that were there are in the set"
+        );
+        self.fields = fields;
+    }
+
     /// The fields once more, one by one: some of them may be there twice.
     fn push_again(&mut self) {
         let fields = std::mem::take(&mut self.fields);

@@ -10,6 +10,7 @@ mod list;
 mod logfmt;
 mod place;
 mod regex;
+pub mod syslog;
 mod vrl;
 
 use std::borrow::Cow;
@@ -19,7 +20,8 @@ pub(super) use list::List;
 pub(super) use place::Place;
 
 use super::failed;
-use crate::event::{Batch, Event, Field, Fields};
+use crate::event::zone::Zone;
+use crate::event::{Batch, Event, Field, Fields, Shared};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt, VALUE};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::step::{Step, StepReport};
@@ -30,15 +32,21 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     summary: "replaces the event by the fields read out of its message",
     options: &[Opt::new(
         VALUE,
-        "\"json\", \"logfmt\", \"clf\" (the common and combined access-log formats), { regex = \
-         '…' } whose named groups become fields, or { vrl = '…' } that gives an object",
+        "\"json\", \"logfmt\", \"clf\" (the common and combined access-log formats), \"syslog\" \
+         (RFC 5424, RFC 3164 and what devices send), { regex = '…' } whose named groups become \
+         fields, or { vrl = '…' } that gives an object",
         Kind::Either(&[
-            Kind::Word(&["json", "logfmt", "clf"]),
+            Kind::Word(&["json", "logfmt", "clf", "syslog"]),
             Kind::Choice(&[
                 Opt::new(
                     "regex",
                     "a regular expression with named groups: `(?<user>\\S+)`",
                     Kind::Text(Some(regex::check)),
+                ),
+                Opt::new(
+                    "syslog",
+                    "syslog whose times without a zone are of this `timezone`",
+                    Kind::Table(&[syslog::TIMEZONE]),
                 ),
                 Opt::new(
                     "vrl",
@@ -57,6 +65,14 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 fn build(options: &Options) -> Result<Box<dyn Step>, Mistake> {
     if let Some(choice) = options.table(VALUE) {
         return match choice.chosen() {
+            "syslog" => {
+                let zone = choice
+                    .table("syslog")
+                    .map_or_else(Zone::local, syslog::timezone);
+                Ok(Box::new(Parse {
+                    parser: syslog::Reader::new(zone),
+                }))
+            }
             "vrl" => vrl::build(choice.text("vrl")).map_err(|e| e.of("vrl")),
             _ => {
                 let parser = regex::Regex::new(choice.text("regex")).map_err(|e| e.of("regex"))?;
@@ -71,6 +87,9 @@ fn build(options: &Options) -> Result<Box<dyn Step>, Mistake> {
         "clf" => Box::new(Parse {
             parser: clf::Clf::default(),
         }),
+        "syslog" => Box::new(Parse {
+            parser: syslog::Reader::new(Zone::local()),
+        }),
         _ => Box::new(Parse {
             parser: json::Json::default(),
         }),
@@ -79,6 +98,9 @@ fn build(options: &Options) -> Result<Box<dyn Step>, Mistake> {
 
 /// Reads the fields out of one text.
 pub(super) trait Parser {
+    /// Events of a batch come next, which share this.
+    fn begin(&mut self, _shared: Shared<'_>) {}
+
     /// Adds what is found to `found`, or says what is wrong with the text.
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason>;
 }
@@ -93,6 +115,7 @@ struct Parse<P> {
 impl<P: Parser> Step for Parse<P> {
     fn apply(&mut self, batch: &mut Batch, report: &mut StepReport) {
         let (shared, events) = batch.split();
+        self.parser.begin(shared);
         events.retain_mut(|event| {
             let place = Place::message(event, shared.bytes);
             let parsed = place.and_then(|place| {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use vrl::value::Value;
 
 use super::Reason;
-use crate::event::{Event, Found, Key, Slot, Span, find, parse_json, write_plain_slot};
+use crate::event::{
+    Event, Found, Key, Slot, Span, find, parse_json, structured_data_value, write_plain_slot,
+};
 use crate::protocol;
 
 /// A text and where it lies.
@@ -107,6 +109,14 @@ impl<'a> Place<'a> {
         match self {
             Place::Batch(_, span) => Slot::Json(ours(part).within(*span)),
             Place::Own(own) => Slot::Value(Box::new(parse_json(own, ours(part)))),
+        }
+    }
+
+    /// A part of it as a slot of structured data of syslog.
+    pub fn structured_data_slot(&self, part: protocol::Span) -> Slot {
+        match self {
+            Place::Batch(_, span) => Slot::StructuredData(ours(part).within(*span)),
+            Place::Own(own) => Slot::Value(Box::new(structured_data_value(&ours(part).share(own)))),
         }
     }
 

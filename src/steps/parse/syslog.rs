@@ -1,0 +1,179 @@
+//! `parse = "syslog"`: RFC 5424, RFC 3164 and what devices send.
+//!
+//! Fields: `timestamp host app procid msgid facility severity facility_code severity_code message
+//! structured_data`; what a message does not have is absent. A time without a zone is of the
+//! option `timezone`, the daemon's by default; one without a year is near the received time.
+//!
+//! [`Reader`] is what a source that speaks syslog uses in its own right: one call per message,
+//! which says what format it was.
+
+use bytes::Bytes;
+
+use super::place::Place;
+use super::{List, Parser, Reason};
+use crate::event::zone::{KeptZone, Zone};
+use crate::event::{Event, Field, Fields, Key, Shared, Slot, Span};
+use crate::pipeline::descriptor::{Kind, Opt};
+use crate::pipeline::options::{Mistake, Options};
+use crate::protocol::syslog::{
+    Format, LocalOffsets, Message, Offsets, SyslogError, Time, parse, resolve,
+};
+
+/// The option that names the zone of times without one.
+pub const TIMEZONE: Opt = Opt::new(
+    "timezone",
+    "the zone of times that name none, as in the IANA database: \"Europe/Berlin\", \"UTC\"; \
+     the daemon's own where it is not set",
+    Kind::Text(Some(check_timezone)),
+);
+
+fn check_timezone(name: &str) -> Result<(), Mistake> {
+    match Zone::named(name) {
+        Some(_) => Ok(()),
+        None => Err(Mistake::new(format!("there is no time zone \"{name}\""))
+            .help("names are those of the IANA database, such as \"Europe/Berlin\"")),
+    }
+}
+
+/// The zone that [`TIMEZONE`] asks for.
+pub fn timezone(options: &Options) -> Zone {
+    let named = options.maybe_text("timezone").and_then(Zone::named);
+    named.unwrap_or_else(Zone::local)
+}
+
+/// Room for fields that later steps set.
+const SPARE_FIELDS: usize = 2;
+
+/// Makes events of messages.
+#[derive(Debug)]
+pub struct Reader {
+    clocks: Clocks,
+    /// When the messages came, in microseconds since 1970-01-01T00:00:00Z.
+    received: i64,
+    last: LastTime,
+}
+
+/// A time to the second and what it was resolved to: messages come many in a second.
+#[derive(Debug, Default)]
+struct LastTime {
+    time: Option<Time>,
+    received: i64,
+    micros: i64,
+}
+
+#[derive(Debug)]
+struct Clocks(KeptZone);
+
+impl LocalOffsets for Clocks {
+    fn offsets(&mut self, local_seconds: i64) -> Offsets {
+        let (before, after) = self.0.at_local(local_seconds);
+        Offsets { before, after }
+    }
+}
+
+impl Reader {
+    /// A reader for messages whose times are of `zone` where they name none.
+    pub fn new(zone: Zone) -> Reader {
+        Reader {
+            clocks: Clocks(KeptZone::new(zone)),
+            received: 0,
+            last: LastTime::default(),
+        }
+    }
+
+    /// When the next messages were received, in microseconds since 1970-01-01T00:00:00Z. Events
+    /// do not carry it; it tells the year of times that have none.
+    pub fn received_at(&mut self, micros: i64) {
+        self.received = micros;
+    }
+
+    /// The event of the message that is `raw` of `bytes`, and what format it was. One that is not
+    /// syslog stays raw and is marked `parse_error` with the reason.
+    pub fn event(&mut self, bytes: &Bytes, raw: Span) -> (Event, Result<Format, SyslogError>) {
+        let place = Place::Batch(bytes, raw);
+        match parse(raw.of(bytes)) {
+            Ok(message) => {
+                let list = self.fields(&place, &message);
+                let fields = Fields {
+                    raw,
+                    list,
+                    parsed: true,
+                };
+                (Event::Fields(Box::new(fields)), Ok(message.format))
+            }
+            Err(error) => {
+                let mut event = Event::Raw(raw);
+                event.mark(bytes, "parse_error", &reason(&error));
+                (event, Err(error))
+            }
+        }
+    }
+
+    /// The fields of a message that was read out of `place`; no name occurs twice.
+    fn fields(&mut self, place: &Place<'_>, message: &Message) -> Vec<Field> {
+        let mut list = Vec::with_capacity(11 + SPARE_FIELDS);
+        let mut add = |name, slot| {
+            list.push(Field {
+                key: Key::Static(name),
+                slot,
+            });
+        };
+        if let Some(micros) = message.time.and_then(|time| self.micros(&time)) {
+            add("timestamp", Slot::time(micros));
+        }
+        let words = [
+            ("host", message.host),
+            ("app", message.app),
+            ("procid", message.procid),
+            ("msgid", message.msgid),
+        ];
+        for (name, part) in words {
+            if let Some(part) = part {
+                add(name, place.text_slot(part));
+            }
+        }
+        if let Some(priority) = message.priority {
+            add("facility", Slot::Word(priority.facility_name()));
+            add("severity", Slot::Word(priority.severity_name()));
+            add("facility_code", Slot::Integer(priority.facility().into()));
+            add("severity_code", Slot::Integer(priority.severity().into()));
+        }
+        if let Some(part) = message.message {
+            add("message", place.text_slot(part));
+        }
+        if let Some(part) = message.structured_data {
+            add("structured_data", place.structured_data_slot(part));
+        }
+        list
+    }
+
+    fn micros(&mut self, time: &Time) -> Option<i64> {
+        let second = Time { micros: 0, ..*time };
+        let is_last = self.last.time == Some(second) && self.last.received == self.received;
+        if !is_last {
+            let micros = resolve(&second, self.received, &mut self.clocks)?;
+            self.last = LastTime {
+                time: Some(second),
+                received: self.received,
+                micros,
+            };
+        }
+        Some(self.last.micros + i64::from(time.micros))
+    }
+}
+
+fn reason(error: &SyslogError) -> String {
+    format!("not syslog: {error}")
+}
+
+impl Parser for Reader {
+    fn begin(&mut self, shared: Shared<'_>) {
+        self.received_at(shared.received.as_micros());
+    }
+
+    fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
+        let message = parse(place.bytes()).map_err(|error| reason(&error))?;
+        found.replace(self.fields(place, &message));
+        Ok(())
+    }
+}

@@ -53,7 +53,7 @@ fn the_configurations_that_we_ship_have_no_mistakes() {
     paths.extend(recipes.map(|entry| entry.unwrap().path()));
     assert!(
         paths.len() >= 6,
-        "the quick start, the package's and four recipes"
+        "the quick start, the package's and five recipes"
     );
     for path in paths {
         let (out, err, code) = marline(&["check", "--config", path.to_str().unwrap()]);

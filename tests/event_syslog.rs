@@ -122,8 +122,9 @@ fn a_reader_makes_events_and_says_what_they_were() {
     let bytes = Bytes::from_static(b"xx<34>Nov 23 10:00:00 su: t\nhello");
     let mut reader = Reader::new(Zone::UTC);
     reader.received_at(NOW);
-    let (event, format) = reader.event(&bytes, Span::new(2, 27));
-    assert_eq!(format, Ok(syslog::Format::Rfc3164NoHost));
+    let (event, message) = reader.event(&bytes, Span::new(2, 27));
+    let message = message.unwrap();
+    assert_eq!(message.format, syslog::Format::Rfc3164NoHost);
     let (hello, error) = reader.event(&bytes, Span::new(28, 33));
     assert_eq!(error.unwrap_err().what, "neither a priority nor a time");
     let mut batch = received::<&str>(&[]);

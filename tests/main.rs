@@ -38,6 +38,7 @@ mod skips;
 mod steps_config;
 mod steps_events;
 mod steps_memory;
+mod syslog;
 mod systemd_units;
 mod telemetry_process;
 mod transport;

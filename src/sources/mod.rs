@@ -1,7 +1,7 @@
 //! Where events come from: one file per source, listed here.
 //!
 //! A source turns what its peers send into batches and hands them to its outlet. Sources know
-//! nothing of each other, of steps or of sinks.
+//! nothing of each other or of sinks, and of steps only how they read a protocol.
 
 mod bodies;
 mod datagrams;
@@ -14,12 +14,14 @@ mod listening;
 mod losses;
 mod reading;
 mod socket;
+mod syslog;
 
 use crate::pipeline::descriptor::Descriptor;
 
 /// Every source, in the order of `marline list`.
 pub const ALL: &[&Descriptor] = &[
     &socket::DESCRIPTOR,
+    &syslog::DESCRIPTOR,
     &fetch::DESCRIPTOR,
     &http::DESCRIPTOR,
     &http_poll::DESCRIPTOR,

@@ -43,7 +43,7 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("sources", COMPONENTS),
+    ("sources", SOURCES),
     ("sinks", COMPONENTS),
     (
         "config",
@@ -53,7 +53,22 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("sim", &["*"]),
 ];
 
-/// What sources and sinks may import: all below them, never each other.
+/// What sources may import: all below them, never each other, nor sinks.
+const SOURCES: &[&str] = &[
+    "time",
+    "deferred",
+    "protocol",
+    "event",
+    "telemetry",
+    "reactor",
+    "transport",
+    "http",
+    "pipeline",
+    "steps::parse",
+    "buffer",
+];
+
+/// What sinks may import.
 const COMPONENTS: &[&str] = &[
     "time",
     "deferred",

@@ -15,9 +15,7 @@ use crate::event::zone::{KeptZone, Zone};
 use crate::event::{Event, Field, Fields, Key, Shared, Slot, Span};
 use crate::pipeline::descriptor::{Kind, Opt};
 use crate::pipeline::options::{Mistake, Options};
-use crate::protocol::syslog::{
-    Format, LocalOffsets, Message, Offsets, SyslogError, Time, parse, resolve,
-};
+use crate::protocol::syslog::{LocalOffsets, Message, Offsets, SyslogError, Time, parse, resolve};
 
 /// The option that names the zone of times without one.
 pub const TIMEZONE: Opt = Opt::new(
@@ -87,9 +85,10 @@ impl Reader {
         self.received = micros;
     }
 
-    /// The event of the message that is `raw` of `bytes`, and what format it was. One that is not
+    /// The event of the message that is `raw` of `bytes`, and the message, whose ranges are of
+    /// that text. One that is not
     /// syslog stays raw and is marked `parse_error` with the reason.
-    pub fn event(&mut self, bytes: &Bytes, raw: Span) -> (Event, Result<Format, SyslogError>) {
+    pub fn event(&mut self, bytes: &Bytes, raw: Span) -> (Event, Result<Message, SyslogError>) {
         let place = Place::Batch(bytes, raw);
         match parse(raw.of(bytes)) {
             Ok(message) => {
@@ -99,7 +98,7 @@ impl Reader {
                     list,
                     parsed: true,
                 };
-                (Event::Fields(Box::new(fields)), Ok(message.format))
+                (Event::Fields(Box::new(fields)), Ok(message))
             }
             Err(error) => {
                 let mut event = Event::Raw(raw);

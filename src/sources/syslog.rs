@@ -1,0 +1,203 @@
+//! `syslog`: messages of RFC 5424, RFC 3164 and what devices send, over every transport.
+//!
+//! It listens as `socket` does (RFC 6587 over streams, RFC 5426 over UDP, local sockets) and reads
+//! each message by itself, so senders of all dialects may share a port. Nothing is dropped for
+//! being no syslog: it stays raw, marked `parse_error`, and is counted. Which dialects each sender
+//! speaks is in the status, for a bounded number of senders.
+
+mod dialects;
+mod sequence;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::deferred::{Deferred, Failure};
+use crate::event::zone::Zone;
+use crate::event::{Batch, Origin};
+use crate::pipeline::component::{Resources, Source};
+use crate::pipeline::descriptor::{Build, Descriptor};
+use crate::pipeline::facts::Facts;
+use crate::pipeline::intake::Outlet;
+use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::shared_options;
+use crate::steps::parse::syslog::{Reader, TIMEZONE, timezone};
+use crate::telemetry::events::SyslogCounts;
+use crate::transport::Network;
+
+use super::framed::InputShared;
+use super::listening::{FRAMING, LISTEN, Listening, RECEIVE_BUFFER, Receiver};
+use super::reading::{Reading, Reads};
+use dialects::{Dialects, Row};
+use sequence::{Sequences, Step};
+
+/// The component.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: "syslog",
+    summary: "syslog of every dialect (RFC 5424, RFC 3164, devices) over TCP, UDP and Unix sockets",
+    options: &[
+        LISTEN,
+        FRAMING,
+        TIMEZONE,
+        shared_options::MAX_MESSAGE,
+        RECEIVE_BUFFER,
+    ],
+    shared: &[shared_options::ACCEPTING],
+    example: "[source.syslog]\ntype   = \"syslog\"\n\
+              listen = [\"tcp://127.0.0.1:5514\", \"udp://127.0.0.1:5514\"]\n",
+    build: Build::Source(build),
+};
+
+fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
+    Ok(Box::new(SyslogSource {
+        listening: Listening::of(options)?,
+        zone: timezone(options),
+        receiver: None,
+    }))
+}
+
+struct SyslogSource {
+    listening: Listening,
+    zone: Zone,
+    receiver: Option<Receiver>,
+}
+
+impl Source for SyslogSource {
+    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
+        let Listening {
+            framing,
+            max_message,
+            ..
+        } = self.listening;
+        let reads = Syslog(Rc::new(Shared {
+            zone: self.zone,
+            dialects: Dialects::default(),
+            counts: Counts::default(),
+        }));
+        let input = InputShared::new(outlet, framing, max_message, Some(Box::new(reads)));
+        let network = resources.get::<Network>();
+        let (receiver, about) = self.listening.start(input, network)?;
+        self.receiver = Some(receiver);
+        Ok(about)
+    }
+
+    fn stop(&mut self) -> Deferred<()> {
+        let stopped = self.receiver.as_ref().map(Receiver::stop);
+        stopped.unwrap_or_else(|| Deferred::ready(()))
+    }
+
+    fn log_counts(&self) {
+        self.receiver.iter().for_each(Receiver::log_counts);
+    }
+
+    fn facts(&self) -> Facts {
+        let facts = self.receiver.as_ref().map(Receiver::facts);
+        facts.unwrap_or_default()
+    }
+
+    fn peers(&self, most: usize) -> Vec<String> {
+        let peers = self.receiver.as_ref().map(|it| it.peers(most));
+        peers.unwrap_or_default()
+    }
+
+    fn close(&mut self) {
+        self.receiver.iter().for_each(Receiver::close);
+    }
+}
+
+/// What all senders of a source share.
+struct Shared {
+    zone: Zone,
+    dialects: Dialects,
+    counts: Counts,
+}
+
+/// Counts beside the dialects.
+#[derive(Default)]
+struct Counts {
+    /// Messages that are no syslog.
+    unparsed: Cell<u64>,
+    /// Messages with a field longer than RFC 5424 allows.
+    overlong: Cell<u64>,
+    /// Messages that never came, by the numbers of those that did.
+    missing: Cell<u64>,
+    /// Senders that began to count anew.
+    restarts: Cell<u64>,
+}
+
+struct Syslog(Rc<Shared>);
+
+impl Reads for Syslog {
+    fn sender(&self, origin: &Origin) -> Box<dyn Reading> {
+        Box::new(Sender {
+            reader: Reader::new(self.0.zone),
+            row: self.0.dialects.row(origin.host()),
+            sequences: Sequences::default(),
+            shared: Rc::clone(&self.0),
+        })
+    }
+
+    fn add_to(&self, facts: &mut Facts) {
+        let counts = &self.0.counts;
+        facts.counts.extend([
+            ("unparsed", counts.unparsed.get()),
+            ("overlong", counts.overlong.get()),
+            ("sequence_missing", counts.missing.get()),
+            ("sequence_restarts", counts.restarts.get()),
+        ]);
+        facts.dialects = self.0.dialects.facts();
+    }
+
+    fn log_counts(&self, source: &str) {
+        let counts = &self.0.counts;
+        let record = SyslogCounts {
+            source,
+            dialects: &self.0.dialects.totals(),
+            unparsed: counts.unparsed.get(),
+            overlong: counts.overlong.get(),
+            sequence_missing: counts.missing.get(),
+            sequence_restarts: counts.restarts.get(),
+        };
+        record.log();
+    }
+}
+
+/// One connection, or one sender of datagrams.
+struct Sender {
+    reader: Reader,
+    row: Rc<Row>,
+    sequences: Sequences,
+    shared: Rc<Shared>,
+}
+
+impl Reading for Sender {
+    fn read(&mut self, batch: &mut Batch) {
+        self.reader.received_at(batch.received.as_micros());
+        let counts = &self.shared.counts;
+        for event in &mut batch.events {
+            let raw = event.raw();
+            let (read, message) = self.reader.event(&batch.bytes, raw);
+            *event = read;
+            let Ok(message) = message else {
+                self.row.count_unparsed();
+                add(&counts.unparsed, 1);
+                continue;
+            };
+            self.row.count(message.format);
+            add(&counts.overlong, u64::from(message.overlong > 0));
+            if let Some(number) = message.sequence {
+                let text = raw.of(&batch.bytes);
+                let host = message.host.map_or(&[][..], |span| span.of(text));
+                match self.sequences.step(host, number) {
+                    Step::Next => {}
+                    Step::Missing(messages) => add(&counts.missing, messages),
+                    Step::Late => counts.missing.set(counts.missing.get().saturating_sub(1)),
+                    Step::Restart => add(&counts.restarts, 1),
+                }
+            }
+        }
+    }
+}
+
+fn add(count: &Cell<u64>, amount: u64) {
+    count.set(count.get() + amount);
+}

@@ -422,7 +422,7 @@ fn errors_say_where_and_what() {
     check(b"\x01x\x01\x06\x01", "a span beyond the bytes");
     check(b"\x01x\x01\x04\0", "bytes after the last event");
     check(b"\x01x\x01\x05\0\x01\x03\0\0", "an unknown kind of key");
-    check(b"\x01x\x01\x05\0\x01\x18\0\0\0", "an unknown kind of slot");
+    check(b"\x01x\x01\x05\0\x01\x1c\0\0\0", "an unknown kind of slot");
     check(
         b"\x01x\x01\x05\0\x01\x08\x01\0",
         "a number that nothing has",

@@ -1,4 +1,6 @@
 //! Times of every form, and the instants that they stand for.
+//!
+//! Zones are made up here: one offset, or one change from an offset to another.
 
 use super::*;
 
@@ -228,6 +230,11 @@ fn a_missing_year_is_the_latest_that_is_not_a_month_ahead() {
         "2026-10-28T00:00:00Z",
         "2025-11-28T00:00:01Z",
     );
+}
+
+#[test]
+fn leap_days_without_a_year_and_zones_that_are_in_the_next() {
+    let check = |text, now, expected| check_instant(text, now, &mut fixed(0), expected);
     check(
         "Feb 29 12:00:00",
         "2028-03-01T00:00:00Z",

@@ -13,13 +13,14 @@ use std::rc::Rc;
 
 use crate::deferred::{Deferred, Failure};
 use crate::event::zone::Zone;
-use crate::event::{Batch, Origin};
+use crate::event::{Batch, Origin, Span};
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
+use crate::protocol::syslog;
 use crate::steps::parse::syslog::{Reader, TIMEZONE, timezone};
 use crate::telemetry::events::SyslogCounts;
 use crate::transport::Network;
@@ -33,7 +34,7 @@ use sequence::{Sequences, Step};
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "syslog",
-    summary: "syslog of every dialect (RFC 5424, RFC 3164, devices) over TCP, UDP and Unix sockets",
+    summary: "syslog of all dialects (RFC 5424, RFC 3164, devices) over TCP, UDP, Unix sockets",
     options: &[
         LISTEN,
         FRAMING,
@@ -174,7 +175,9 @@ impl Reading for Sender {
         self.reader.received_at(batch.received.as_micros());
         let counts = &self.shared.counts;
         for event in &mut batch.events {
-            let raw = event.raw();
+            let whole = event.raw();
+            let count = syslog::count_bytes(whole.of(&batch.bytes));
+            let raw = Span::new(whole.start as usize + count, whole.end as usize);
             let (read, message) = self.reader.event(&batch.bytes, raw);
             *event = read;
             let Ok(message) = message else {

@@ -75,7 +75,7 @@ fn the_page_has_the_ledgers_the_backlogs_and_what_is_wrong() {
     send_three(&daemon);
     let found = samples_when(
         address,
-        "marline_pipeline_passed_events_total{pipeline=\"main\"}",
+        "marline_sink_delivered_events_total{sink=\"out\"}",
         2.0,
     );
     let check = |name: &str, value: f64| assert_eq!(found.get(name), Some(&value), "{name}");

@@ -42,7 +42,7 @@ fn forward(daemon: &Daemon, target: SocketAddr, options: &str) -> (TempDir, Back
     let (input, ip, port) = (input.display(), target.ip(), target.port());
     let config = format!(
         "module(load=\"imfile\")\n\
-         input(type=\"imfile\" File=\"{input}\" Tag=\"web\" Facility=\"local5\" Severity=\"warning\")\n\
+         input(type=\"imfile\" File=\"{input}\" Tag=\"web:\" Facility=\"local5\" Severity=\"warning\")\n\
          action(type=\"omfwd\" target=\"{ip}\" port=\"{port}\" {options})\n"
     );
     let running = rsyslogd(&folder, &config);

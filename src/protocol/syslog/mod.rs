@@ -27,6 +27,7 @@ pub use priority::{FACILITIES, PRIORITY_MAX, Priority, SEVERITIES};
 pub use time::{AHEAD_DAYS_MAX, LocalOffsets, Offsets, Time, YEARS_BACK_MAX, resolve};
 
 use super::frames::{CHUNK_BYTES_MAX, Span};
+use super::octet_counted::COUNT_DIGITS_MAX;
 
 /// Longest HOSTNAME of RFC 5424, in bytes.
 pub const HOST_BYTES_MAX: usize = 255;
@@ -164,6 +165,25 @@ pub fn parse(text: &[u8]) -> Result<Message, SyslogError> {
     Ok(message)
 }
 
+/// How many bytes of `text` are an octet count (RFC 6587, 3.4.1) of exactly the message behind it.
+/// Some senders write one into datagrams, where it says nothing that the datagram does not.
+pub fn count_bytes(text: &[u8]) -> usize {
+    if !matches!(text.first(), Some(b'1'..=b'9')) {
+        return 0;
+    }
+    let digits = text.iter().take(COUNT_DIGITS_MAX as usize + 1);
+    let digits = digits.take_while(|byte| byte.is_ascii_digit()).count();
+    let number = text[..digits].iter();
+    let number = number.fold(0, |n: u64, digit| n * 10 + u64::from(digit - b'0'));
+    match &text[digits..] {
+        [b' ', message @ ..] if message.first() == Some(&b'<') => {
+            let is_it = number == message.len() as u64;
+            if is_it { digits + 1 } else { 0 }
+        }
+        _ => 0,
+    }
+}
+
 /// The text without what transports and C programs leave at its end.
 fn trimmed(text: &[u8]) -> &[u8] {
     let mut text = text;
@@ -184,4 +204,24 @@ fn overlong(message: &Message) -> u8 {
 /// A range that is absent where it is empty.
 fn nonempty(start: usize, end: usize) -> Option<Span> {
     (start < end).then(|| Span::new(start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_one_of_the_message_behind_it_and_nothing_else() {
+        let check = |text: &str, expected| assert_eq!(count_bytes(text.as_bytes()), expected);
+        check("8 <34>a b\n", 2);
+        check("10 <34>a: bcd", 3);
+        check("7 <34>a b\n", 0);
+        check("8 <34>a b", 0);
+        check("08 <34>a b\n", 0);
+        check("5 hello", 0);
+        check("12345678901 <34>a", 0);
+        check("2026 <34>x", 0);
+        check("7", 0);
+        check("", 0);
+    }
 }

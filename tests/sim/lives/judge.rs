@@ -3,9 +3,10 @@
 //! Six sets, by the numbers of the faults' list:
 //! - I1 no loss: what was acknowledged is at every required sink. Of a file that is not synced
 //!   that holds until the power is cut, as of a disk buffer that does not commit; a bit that
-//!   turned may cost the line or the record it is in, which is counted then ([`Stake`]). What a collector had in its kernel when it
-//!   died, and the sink that had sent it was gone before it could send it again, nobody knows of.
-//!   A sink that is beside the others for a while has what began and was acknowledged meanwhile.
+//!   turned may cost the line or the record it is in, which is counted then ([`Stake`]). What a
+//!   collector had in its kernel when it died, and the sink that had sent it was gone before it
+//!   could send it again, nobody knows of. A sink that is beside the others for a while has what
+//!   began and was acknowledged meanwhile.
 //! - I2 no invention, I3 no corruption: what is there was sent, with the right checksum. A piece
 //!   of a line is where a life ended; anything else only in a file that a power cut tore, or of
 //!   which the cache has let go what a failed sync never brought to the disk.

@@ -86,7 +86,12 @@ impl Plan {
         let deaths: Vec<_> = (0..deaths).map(|_| dying(&mut random)).collect();
         let is_cut = deaths.iter().any(|it| it.death == Death::PowerCut);
         let sinks = names.iter().map(|name| sink(name, is_cut, &mut random));
-        let sinks: Vec<Sinking> = sinks.collect();
+        let mut sinks: Vec<Sinking> = sinks.collect();
+        let reloads = reloads(&sinks, &mut more);
+        let is_pressed = !reloads.is_empty() && more.chance(PRESSED);
+        if is_pressed {
+            sinks.iter_mut().for_each(press);
+        }
         let others = sinks.iter().filter(|it| !matches!(it, Sinking::File(_)));
         let others = others.map(|it| (it.name(), others_of(it, &mut more)));
         let others: BTreeMap<_, _> = others.collect();
@@ -96,11 +101,15 @@ impl Plan {
         });
         let disks = disks.collect();
         let posters = random.between(1, 4);
-        let posters = (0..posters).map(|id| posting(id, &mut random)).collect();
+        let posters = (0..posters).map(|id| {
+            let longest = random.pick(&[4, 60, 900]);
+            posting(id, if is_pressed { 4000 } else { longest }, &mut random)
+        });
+        let posters = posters.collect();
         Plan {
             seed,
             posters,
-            reloads: reloads(&sinks, &mut more),
+            reloads,
             sinks,
             others,
             beside: socket("beside", BESIDE_PORT, true, &mut more),
@@ -181,7 +190,8 @@ impl Plan {
         sink.at = Endpoint::Ip(([127, 0, 0, 1], 6001).into());
         sink.address = "tcp://127.0.0.1:6001".to_owned();
         sink.comes_at = Duration::ZERO;
-        let mut posting = posting(0, &mut random);
+        let longest = random.pick(&[4, 60, 900]);
+        let mut posting = posting(0, longest, &mut random);
         posting.requests.truncate(SMALL_REQUESTS);
         Plan {
             seed: 1,
@@ -240,10 +250,24 @@ const RELOADED: u16 = 600;
 const RELOADS_MAX: usize = 6;
 const RELOADS_LAST: Duration = Duration::from_secs(4);
 
+/// How many of them have collectors that are slower than what comes, which is much, so that
+/// something is always on its way to them, and most of it not even written.
+const PRESSED: u16 = 250;
+
 /// Where the sink is that is beside the others, and where others are moved to.
 const BESIDE_PORT: u16 = 6003;
 const MOVED_PORT: u16 = 6010;
 const RETYPED_PORT: u16 = 6020;
+
+/// Makes the collector of a socket sink slow.
+fn press(sink: &mut Sinking) {
+    if let Sinking::Socket(sink) = sink {
+        sink.read_max = PRESSED_READ_MAX;
+        sink.pause_max = Duration::from_millis(100);
+    }
+}
+
+const PRESSED_READ_MAX: usize = 4000;
 
 /// A sink's table with another option.
 fn tuned(table: &str) -> String {
@@ -348,9 +372,9 @@ fn dying(random: &mut Random) -> Dying {
     }
 }
 
-fn posting(id: usize, random: &mut Random) -> Posting {
+/// Who posts lines of up to `longest` bytes and what tells them apart.
+fn posting(id: usize, longest: usize, random: &mut Random) -> Posting {
     let mut number = 0;
-    let longest = random.pick(&[4, 60, 900]);
     let requests = (0..random.between(2, 20)).map(|_| {
         let lines = (0..random.between(1, 12)).map(|_| {
             let filler = "x".repeat(random.below(longest));

@@ -601,6 +601,14 @@ impl Part {
         self.dropped(reason);
     }
 
+    /// As [`Part::evicted`], where no queue has taken it: it has no room to give back.
+    pub(super) fn turned_away(mut self, reason: &'static str) {
+        if let Some(hold) = &mut self.hold {
+            hold.released = None;
+        }
+        self.evicted(reason);
+    }
+
     /// As [`Part::evicted`], for want of room: its source is told as if it had found none at once.
     pub fn crowded_out(mut self) {
         let books = self.port.ledger();

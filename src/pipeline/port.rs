@@ -285,7 +285,7 @@ impl Port {
         self.ledger.accepted.add(part.len());
         self.ledger.buffered.add(part.len());
         if self.is_removed.get() {
-            return part.evicted(REMOVED);
+            return part.turned_away(REMOVED);
         }
         let queue = self.queue();
         queue.push(part);

@@ -22,5 +22,5 @@ pub use net::{SimLookup, SimNet};
 pub use pipe::{SimStream, pipe};
 pub use poller::{SimIo, SimPoller};
 pub use random::Random;
-pub use storage::{Death, DeathPoint, Moment, SimStorage, StorageCall};
+pub use storage::{Death, DeathPoint, Flipped, Moment, SimStorage, StorageCall};
 pub use worker::SimWorker;

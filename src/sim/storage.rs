@@ -102,6 +102,17 @@ pub struct DeathPoint {
     pub death: Death,
 }
 
+/// A bit that has turned.
+#[derive(Clone, Debug)]
+pub struct Flipped {
+    /// The file.
+    pub path: String,
+    /// Which of its bits, counted from the first byte's lowest.
+    pub bit: usize,
+    /// What the file held before.
+    pub before: Vec<u8>,
+}
+
 impl SimStorage {
     /// An empty disk on which nothing goes wrong yet.
     pub fn new(random: Random) -> Self {
@@ -116,6 +127,11 @@ impl SimStorage {
     /// How often each fault has happened.
     pub fn fault_counts(&self) -> FaultCounts {
         self.lock().counts
+    }
+
+    /// The bits that have turned, in that order.
+    pub fn flipped(&self) -> Vec<Flipped> {
+        self.lock().flipped.clone()
     }
 
     /// The time that changed files get from now on.

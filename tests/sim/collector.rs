@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use marline::sim::{Random, SimIo, SimNet, VirtualClock};
-use marline::time::Clock;
+use marline::time::{Clock, Instant};
 use marline::transport::{BindOptions, Net, SocketId};
 
 use super::plan::Collecting;
@@ -30,8 +30,10 @@ pub struct Collector {
     idle: Cell<u32>,
     /// Connections that were accepted.
     accepted: Cell<u64>,
-    /// What each that has ended has brought, in the order in which they were accepted.
-    texts: RefCell<BTreeMap<u64, Vec<u8>>>,
+    /// Those that have ended, in the order in which they were accepted.
+    ended: RefCell<BTreeMap<u64, Connection>>,
+    /// How many owners have ended: see [`Collector::end_owner`].
+    owner: Cell<u64>,
     /// Connections that it has reset.
     pub reset_count: Cell<u64>,
     /// Bytes that its kernel had acknowledged and nobody read.
@@ -41,7 +43,19 @@ pub struct Collector {
 struct Open {
     number: u64,
     socket: SocketId,
-    text: Vec<u8>,
+    connection: Connection,
+}
+
+/// One connection, from its beginning to its end.
+#[derive(Clone)]
+pub struct Connection {
+    pub accepted_at: Instant,
+    /// How many owners had ended when it was accepted.
+    pub owner: u64,
+    /// What was read of it.
+    pub text: Vec<u8>,
+    /// What its kernel had acknowledged beyond that, and nobody read.
+    pub unread: Vec<u8>,
 }
 
 /// How often, per mille of its steps, it resets a connection, goes away, or stalls.
@@ -71,7 +85,8 @@ impl Collector {
             open: RefCell::default(),
             idle: Cell::new(0),
             accepted: Cell::new(0),
-            texts: RefCell::default(),
+            ended: RefCell::default(),
+            owner: Cell::new(0),
             reset_count: Cell::new(0),
             unread_bytes: Cell::new(0),
         });
@@ -82,7 +97,25 @@ impl Collector {
 
     /// What each connection that has ended has brought, in the order of their beginnings.
     pub fn texts(&self) -> Vec<Vec<u8>> {
-        self.texts.borrow().values().cloned().collect()
+        let ended = self.ended.borrow();
+        ended.values().map(|it| it.text.clone()).collect()
+    }
+
+    /// The connections that have ended, in the order of their beginnings.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.ended.borrow().values().cloned().collect()
+    }
+
+    /// How many owners have ended.
+    pub fn owner(&self) -> u64 {
+        self.owner.get()
+    }
+
+    /// The sink at the other end is gone, with its process or alone: nobody sends again what is
+    /// acknowledged on the connections that there are.
+    pub fn end_owner(&self) {
+        self.accept_all();
+        self.owner.set(self.owner.get() + 1);
     }
 
     /// From now on it only reads.
@@ -148,13 +181,17 @@ impl Collector {
         for _ in 0..100 {
             match self.net.accept(listener) {
                 Ok((socket, _)) => {
-                    let text = Vec::new();
                     let number = self.accepted.get();
                     self.accepted.set(number + 1);
                     let open = Open {
                         number,
                         socket,
-                        text,
+                        connection: Connection {
+                            accepted_at: self.clock.now(),
+                            owner: self.owner.get(),
+                            text: Vec::new(),
+                            unread: Vec::new(),
+                        },
                     };
                     self.open.borrow_mut().push(open);
                 }
@@ -175,7 +212,7 @@ impl Collector {
             match self.net.read(open.socket, &mut buffer) {
                 Ok(count) if count > 0 => {
                     has_moved = true;
-                    open.text.extend(&buffer[..count]);
+                    open.connection.text.extend(&buffer[..count]);
                     self.open.borrow_mut().push(open);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -184,11 +221,15 @@ impl Collector {
                 // The end of the stream, or a reset.
                 Ok(_) | Err(_) => {
                     self.net.close(open.socket);
-                    self.texts.borrow_mut().insert(open.number, open.text);
+                    self.keep(open);
                 }
             }
         }
         has_moved
+    }
+
+    fn keep(&self, open: Open) {
+        self.ended.borrow_mut().insert(open.number, open.connection);
     }
 
     fn reset_one(&self) {
@@ -205,14 +246,15 @@ impl Collector {
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = self.net.read(open.socket, &mut buffer) {
             if self.dies_unread.get() {
+                open.connection.unread.extend(&buffer[..count]);
                 self.unread_bytes
                     .set(self.unread_bytes.get() + count as u64);
             } else {
-                open.text.extend(&buffer[..count]);
+                open.connection.text.extend(&buffer[..count]);
             }
         }
         self.net.abort(open.socket);
-        self.texts.borrow_mut().insert(open.number, open.text);
+        self.keep(open);
         self.reset_count.set(self.reset_count.get() + 1);
     }
 

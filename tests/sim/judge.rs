@@ -68,7 +68,7 @@ fn require(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
 fn outputs(world: &World) -> Result<Vec<Output>, String> {
     let files = world.plan.sinks.iter().filter_map(|sink| match sink {
         Sinking::File(sink) => Some(sink),
-        Sinking::Socket(_) => None,
+        Sinking::Socket(_) | Sinking::Http(_) => None,
     });
     let files = files.map(|sink| {
         Ok(Output {

@@ -11,6 +11,7 @@
 
 mod collector;
 mod files;
+mod http;
 mod judge;
 pub(crate) mod lives;
 #[cfg(test)]

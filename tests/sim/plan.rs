@@ -9,6 +9,7 @@ use marline::sim::{Fault, FaultPlan, Random};
 use marline::transport::Endpoint;
 
 use super::files::Filing;
+use super::http::Receiving;
 use super::server::Serving;
 
 /// Where the daemon listens.
@@ -64,6 +65,7 @@ pub struct Sending {
 pub enum Sinking {
     Socket(Collecting),
     File(Filing),
+    Http(Receiving),
 }
 
 /// One socket sink, and who is at its other end.
@@ -227,6 +229,7 @@ impl Sinking {
         match self {
             Sinking::Socket(sink) => sink.name,
             Sinking::File(sink) => sink.name,
+            Sinking::Http(sink) => sink.name,
         }
     }
 
@@ -234,6 +237,7 @@ impl Sinking {
         match self {
             Sinking::Socket(sink) => sink.is_required,
             Sinking::File(sink) => sink.is_required,
+            Sinking::Http(sink) => sink.is_required,
         }
     }
 
@@ -254,6 +258,7 @@ impl Sinking {
                 sink.name, sink.address
             ),
             Sinking::File(sink) => sink.table(),
+            Sinking::Http(sink) => sink.table(buffer),
         }
     }
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use marline::sim::{Death, FaultCounts};
 
+use super::http::{Reply, ReplyCounts};
 use super::lives;
+use super::lives::form::FormCounts;
 use super::plan;
 use super::server::VisitCounts;
 use super::world;
@@ -126,6 +128,11 @@ struct LifeCounts {
     acked: u64,
     doubled: u64,
     pieces: u64,
+    forms: FormCounts,
+    replies: ReplyCounts,
+    unread_bytes: u64,
+    unknowable: u64,
+    flipped: u64,
 }
 
 impl Summary {
@@ -176,9 +183,22 @@ impl Summary {
             (lives.starts_failed, "a start fails"),
             (lives.doubled, "a line comes twice"),
             (lives.pieces, "a line is cut off"),
+            (
+                lives.unread_bytes,
+                "a collector of several lives dies over what it had",
+            ),
+            (
+                lives.unknowable,
+                "a line is lost of which nobody could know",
+            ),
         ];
         let never = counts.into_iter().filter(|(count, _)| *count == 0);
         missing.extend(never.map(|(_, what)| what.to_owned()));
+        missing.extend(lives.forms.missing());
+        let replies = Reply::ALL
+            .iter()
+            .filter(|it| !lives.replies.contains_key(it));
+        missing.extend(replies.map(|reply| format!("a request is {reply:?}")));
         missing
     }
 }
@@ -198,6 +218,13 @@ impl LifeCounts {
         self.acked += report.acked;
         self.doubled += report.doubled;
         self.pieces += report.pieces;
+        self.forms.add(&report.forms);
+        for (reply, count) in &report.replies {
+            *self.replies.entry(*reply).or_default() += count;
+        }
+        self.unread_bytes += report.unread_bytes;
+        self.unknowable += report.unknowable;
+        self.flipped += report.flipped;
     }
 }
 
@@ -225,7 +252,8 @@ impl fmt::Display for Summary {
             f,
             "sim: {} runs of several lives, {} killed, {} by a power cut, {} of these on a call of \
              the disk, {} in their start; {} starts failed with the disk; {} lines acknowledged, \
-             {} came again, {} pieces",
+             {} came again, {} pieces; {} bytes died unread, {} lines lost so; {} \
+             lost with turned bits",
             lives.runs,
             lives.killed,
             lives.cut,
@@ -234,8 +262,13 @@ impl fmt::Display for Summary {
             lives.starts_failed,
             lives.acked,
             lives.doubled,
-            lives.pieces
+            lives.pieces,
+            lives.unread_bytes,
+            lives.unknowable,
+            lives.flipped
         )?;
+        writeln!(f, "sim: {}", lives.forms)?;
+        writeln!(f, "sim: requests: {:?}", lives.replies)?;
         write!(f, "sim: faults: {}", self.faults)?;
         for (seed, why) in self.failures.iter().take(FAILURES_SHOWN) {
             write!(f, "\nsim: SIM_SEED={seed} failed: {why}")?;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::content::{Content, Keeps};
 use super::names::{Names, parent};
-use super::{Death, DeathPoint, Moment, StorageCall};
+use super::{Death, DeathPoint, Flipped, Moment, StorageCall};
 use crate::buffer::storage::{Inode, Kind, Metadata, Open};
 use crate::sim::faults::{Fault, FaultCounts, FaultPlan};
 use crate::sim::random::Random;
@@ -20,6 +20,8 @@ pub(super) struct Disk {
     pub(super) plan: FaultPlan,
     random: Random,
     pub(super) counts: FaultCounts,
+    /// The bits that have turned.
+    pub(super) flipped: Vec<Flipped>,
     pub(super) wall: WallTime,
     /// How many more attempts to write find the disk full.
     full_attempts: usize,
@@ -43,6 +45,7 @@ impl Disk {
             plan: FaultPlan::quiet(),
             random,
             counts: FaultCounts::default(),
+            flipped: Vec::new(),
             wall: WallTime::from_micros(0),
             full_attempts: 0,
             is_broken: false,
@@ -131,20 +134,35 @@ impl Disk {
         }
     }
 
+    /// Turns a bit of some file, where that is not reserved only.
     fn flip_any(&mut self) {
-        let filled = self.contents.values_mut();
-        let mut filled: Vec<_> = filled.filter(|it| !it.bytes().is_empty()).collect();
+        let files = self.names.files().iter();
+        let filled = files.filter_map(|(path, inode)| {
+            let bytes = self.contents.get(inode)?.bytes();
+            let used = bytes.iter().rposition(|byte| *byte != 0)? + 1;
+            Some((path.clone(), used))
+        });
+        let filled: Vec<(String, usize)> = filled.collect();
         if !filled.is_empty() {
-            let file = self.random.below(filled.len());
-            let bit = self.random.below(filled[file].bytes().len() * 8);
-            filled[file].flip(bit);
+            let (path, used) = &filled[self.random.below(filled.len())];
+            let bit = self.random.below(used * 8);
+            self.turn(path, bit);
         }
+    }
+
+    fn turn(&mut self, path: &str, bit: usize) -> Option<()> {
+        let inode = self.names.find(path).ok()?;
+        let content = self.contents.get_mut(&inode)?;
+        let before = content.bytes().to_vec();
+        content.flip(bit)?;
+        let path = path.to_owned();
+        self.flipped.push(Flipped { path, bit, before });
+        Some(())
     }
 
     /// Turns a bit of a file; `None` where there is no such file or bit.
     pub(super) fn flip(&mut self, path: &str, bit: usize) -> Option<()> {
-        let inode = self.names.find(path).ok()?;
-        self.contents.get_mut(&inode)?.flip(bit)?;
+        self.turn(path, bit)?;
         self.counts.note(Fault::BitFlipped, 1);
         Some(())
     }

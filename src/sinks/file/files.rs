@@ -97,11 +97,10 @@ impl Files {
         Ok(())
     }
 
-    /// Opens one file, made where it is missing.
+    /// Sees that a file can be opened, made where it is missing. It is not held open: the sink
+    /// before this one may still rotate it, and it would be the wrong one then.
     pub fn try_open(&mut self, name: &Arc<str>) -> io::Result<()> {
-        let file = self.take(name)?;
-        self.keep(Arc::clone(name), file);
-        Ok(())
+        self.take(name).map(drop)
     }
 
     /// Appends to one file, rotating it as often as it is due.

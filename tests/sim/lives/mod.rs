@@ -6,11 +6,14 @@
 
 #[cfg(test)]
 mod every_call;
+mod flips;
+pub mod form;
 pub mod judge;
 pub mod plan;
 pub mod poster;
+mod reload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,9 +28,11 @@ use marline::time::{Clock, Instant};
 use marline::transport::Endpoint;
 
 use super::collector::Collector;
+use super::http::{Receiver, ReplyCounts};
 use super::plan::Sinking;
 use super::world::{self, Outside};
-use plan::{Dying, HTTP_IN, Plan, When};
+use form::{Form, FormCounts, HTTP_IN, HTTP_IN_TOO};
+use plan::{Dying, Plan, When};
 use poster::Poster;
 
 /// A life that was to end on a call which does not come ends then all the same.
@@ -40,6 +45,8 @@ const LAST_LIFE_MAX: Duration = Duration::from_secs(1800);
 const STARTS_FAULTY: u16 = 200;
 /// No run takes more turns.
 const TURNS_MAX: u64 = 500_000;
+/// So long nothing is lost any more before the last life stops.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Between two turns that nothing asks for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -55,6 +62,14 @@ pub struct Report {
     pub pieces: u64,
     pub starts_failed: u64,
     pub faults: FaultCounts,
+    pub forms: FormCounts,
+    pub replies: ReplyCounts,
+    /// Bytes that a collector's kernel had acknowledged and it never read.
+    pub unread_bytes: u64,
+    /// Acknowledged lines of which nobody could know that such bytes were theirs.
+    pub unknowable: u64,
+    /// Acknowledged lines that were lost with a bit that turned.
+    pub flipped: u64,
     /// Calls of each kind that the disk has seen.
     pub calls: Vec<(StorageCall, u64)>,
     /// Stands for all that happened, in its order.
@@ -67,7 +82,8 @@ impl fmt::Display for Report {
             f,
             "{:?} of virtual time, {} turns, {} events of the world, {} lives, {} lines \
              acknowledged after {} requests, {} came again, {} pieces, {} starts failed, \
-             trace {:016x}\nfaults: {}\ncalls of the disk: {:?}",
+             {} bytes died unread, trace {:016x}\n{}\nrequests: {:?}\nfaults: {}\n\
+             calls of the disk: {:?}",
             self.virtual_time,
             self.turns,
             self.happened,
@@ -77,7 +93,10 @@ impl fmt::Display for Report {
             self.doubled,
             self.pieces,
             self.starts_failed,
+            self.unread_bytes,
             self.trace,
+            self.forms,
+            self.replies,
             self.faults,
             self.calls
         )
@@ -99,7 +118,19 @@ pub struct Lives {
     pub outside: Outside,
     pub posters: Vec<Rc<Poster>>,
     pub collectors: Vec<Rc<Collector>>,
+    pub receivers: Vec<Rc<Receiver>>,
     pub ended: Vec<Ended>,
+    /// What the configuration says.
+    form: Form,
+    /// Of the plan's reloads, how many have been tried.
+    reloads: usize,
+    pub forms: FormCounts,
+    /// Events that the books of all lives have as damaged, by sink.
+    pub damaged: BTreeMap<String, u64>,
+    /// The sinks that a reload has replaced.
+    pub replaced: BTreeSet<&'static str>,
+    /// Since when there is a sink beside the others, and until when there was, by turns.
+    pub beside: Vec<(Instant, Option<Instant>)>,
     /// Starts that a disk which failed has kept from succeeding.
     starts_failed: u64,
     turns: u64,
@@ -138,7 +169,14 @@ pub fn run_plan(mut plan: Plan) -> Result<Report, String> {
         outside,
         posters: Vec::new(),
         collectors: Vec::new(),
+        receivers: Vec::new(),
         ended: Vec::new(),
+        form: Form::default(),
+        reloads: 0,
+        forms: FormCounts::default(),
+        damaged: BTreeMap::new(),
+        replaced: BTreeSet::new(),
+        beside: Vec::new(),
         starts_failed: 0,
         turns: 0,
     };
@@ -158,16 +196,24 @@ impl Lives {
             io,
             clock,
         } = &self.outside;
-        for sink in &self.plan.sinks {
-            if let Sinking::Socket(sink) = sink {
-                let (sink, random) = (sink.clone(), self.plan.random.fork());
-                let collector = Collector::start(sink, [false; 2], net, io, clock, random);
-                self.collectors.push(collector);
+        for sink in self.plan.all_sinks() {
+            let random = self.plan.random.fork();
+            match sink {
+                Sinking::File(_) => {}
+                Sinking::Http(sink) => {
+                    let receiver = Receiver::start(sink, net, io, clock, random);
+                    self.receivers.push(receiver);
+                }
+                Sinking::Socket(sink) => {
+                    let ends = [self.plan.dies_unread && sink.name != "beside"; 2];
+                    let collector = Collector::start(sink, ends, net, io, clock, random);
+                    self.collectors.push(collector);
+                }
             }
         }
         for posting in self.plan.posters.clone() {
             let outside = poster::Outside {
-                to: Endpoint::Ip(HTTP_IN.parse().unwrap()),
+                to: [HTTP_IN, HTTP_IN_TOO].map(|it| Endpoint::Ip(it.parse().unwrap())),
                 net,
                 io,
                 clock,
@@ -250,8 +296,10 @@ impl Lives {
         let memory = Memory::new(self.plan.memory_bytes);
         let net = self.outside.net.host();
         storage.plan_faults(faults);
-        let config = self.plan.config();
-        let (disk, seed) = (storage.of_this_life(), self.plan.seed);
+        let config = self.plan.config(&self.form);
+        let disk = storage.of_this_life();
+        // Each process draws other names for what it makes.
+        let seed = self.plan.seed ^ (self.number() << 32);
         let daemon = world::start_daemon(&config, &handle, net.clone(), disk, &memory, seed);
         storage.plan_faults(self.plan.faults.clone());
         let daemon = daemon.inspect_err(|_| {
@@ -278,6 +326,7 @@ impl Lives {
         let number = self.number();
         while self.outside.storage.life() == number && self.outside.clock.now() < until {
             self.turn(life)?;
+            self.reload_if_due(life)?;
         }
         Ok(())
     }
@@ -301,7 +350,9 @@ impl Lives {
             on,
             in_start: life.is_none(),
         });
+        self.collectors.iter().for_each(|it| it.end_owner());
         let Some(life) = life else { return };
+        self.note_damaged(&life);
         match dying.death {
             Death::Killed => life.net.kill_host(),
             Death::PowerCut => life.net.crash_host(),
@@ -318,10 +369,14 @@ impl Lives {
     ) -> Result<(), String> {
         // At least one turn: who has not run cannot be stopped.
         self.turn(&mut life)?;
-        while !self.is_settled(&life) {
+        self.settle(&mut life)?;
+        // A stop forgets what has arrived, so by then everybody has to have read it.
+        self.collectors.iter().for_each(|it| it.read_all());
+        let until = self.outside.clock.now() + SETTLED;
+        while self.outside.clock.now() < until {
             self.turn(&mut life)?;
-            self.calm_in_time(&life)?;
         }
+        self.settle(&mut life)?;
         life.handle.stop(Exit::Stopped);
         while self.turn(&mut life)? == Status::Going {
             self.calm_in_time(&life)?;
@@ -330,14 +385,33 @@ impl Lives {
         if open > 0 {
             return Err(format!("{open} events are not settled"));
         }
+        self.note_damaged(&life);
         self.check_books(&life, before)?;
         drop(life.reactor);
         drop(life.daemon);
         self.collectors.iter().for_each(|it| it.finish());
+        self.receivers.iter().for_each(|it| it.finish());
         match (self.outside.net.open_sockets(), life.memory.used_bytes()) {
             (0, 0) => Ok(()),
             (sockets, bytes) => Err(format!("{sockets} sockets and {bytes} bytes are left")),
         }
+    }
+
+    fn note_damaged(&mut self, life: &Life) {
+        for port in life.daemon.ports().iter() {
+            let dropped = port.ledger().dropped.snapshot();
+            let events = dropped.get("damaged").copied().unwrap_or(0);
+            *self.damaged.entry(port.name().to_owned()).or_default() += events;
+        }
+    }
+
+    fn settle(&mut self, life: &mut Life) -> Result<(), String> {
+        while !self.is_settled(life) {
+            self.turn(life)?;
+            self.reload_if_due(life)?;
+            self.calm_in_time(life)?;
+        }
+        Ok(())
     }
 
     /// Whether everything is acknowledged, and has gone where it was to go.
@@ -375,7 +449,10 @@ impl Lives {
             // What a failed sync has lost of the life before goes when the cache does.
             let went = self.faults().of(Fault::CacheDropped) > 0;
             let came = now.saturating_sub(before[name]);
-            if came != delivered && !went {
+            // A sink that is replaced while writing fails gives back the part that it was at,
+            // of which some lines may stand there.
+            let again = self.replaced.contains(name) && came > delivered && self.fails_to_write();
+            if came != delivered && !went && !again {
                 return Err(format!(
                     "sink {name}: {delivered} lines are booked as delivered in the last life, \
                      {came} came"
@@ -383,6 +460,13 @@ impl Lives {
             }
         }
         Ok(())
+    }
+
+    /// Whether writing may have failed half way.
+    fn fails_to_write(&self) -> bool {
+        let faults = self.faults();
+        faults.of(Fault::DiskFailed) + faults.of(Fault::DiskFull) + faults.of(Fault::SyncFailed) > 0
+            || faults.of(Fault::SyncBroken) > 0
     }
 
     /// Whether a sync that failed may have cost what this sink's buffer had written since the one
@@ -399,6 +483,7 @@ impl Lives {
             self.outside.net.plan_faults(FaultPlan::quiet());
             self.outside.storage.plan_faults(FaultPlan::quiet());
             self.collectors.iter().for_each(|it| it.behave());
+            self.receivers.iter().for_each(|it| it.behave());
         }
         if took > LAST_LIFE_MAX {
             return Err(format!("the last life does not end: {}", self.left(life)));
@@ -459,6 +544,13 @@ impl Lives {
 
     fn report(&self) -> Result<Report, String> {
         let verdict = judge::judge(self)?;
+        let mut replies = ReplyCounts::new();
+        for receiver in &self.receivers {
+            for (reply, count) in receiver.counts.borrow().iter() {
+                *replies.entry(*reply).or_default() += count;
+            }
+        }
+        let unread = self.collectors.iter().map(|it| it.unread_bytes.get());
         let fates: Vec<_> = self.posters.iter().flat_map(|it| it.fates()).collect();
         let lines = self.posters.iter().flat_map(|it| &it.plan.requests);
         let Outside {
@@ -474,6 +566,11 @@ impl Lives {
             doubled: verdict.doubled,
             pieces: verdict.pieces,
             starts_failed: self.starts_failed,
+            forms: self.forms.clone(),
+            replies,
+            unread_bytes: unread.sum(),
+            unknowable: verdict.unknowable,
+            flipped: verdict.flipped,
             calls: StorageCall::ALL
                 .map(|call| (call, storage.calls_of(call)))
                 .into(),

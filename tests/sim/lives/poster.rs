@@ -34,11 +34,15 @@ pub struct Fate {
     pub attempts: u64,
     /// In which life of the daemon the attempt began that was acknowledged.
     pub acked_in: Option<u64>,
+    /// When that attempt began, and when it was acknowledged.
+    pub acked_between: Option<(Instant, Instant)>,
 }
 
 pub struct Poster {
     pub plan: Posting,
-    to: Endpoint,
+    /// Where the daemon may listen; the next is dialled where one has failed.
+    to: [Endpoint; 2],
+    dials: Cell<usize>,
     net: SimNet,
     io: SimIo,
     clock: VirtualClock,
@@ -70,6 +74,7 @@ struct Asking {
     answer: Vec<u8>,
     /// In which life it was begun.
     life: u64,
+    began_at: Instant,
     /// Nobody waits longer.
     until: Instant,
 }
@@ -82,7 +87,7 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// Where and on what a poster works.
 pub struct Outside<'a> {
-    pub to: Endpoint,
+    pub to: [Endpoint; 2],
     pub net: &'a SimNet,
     pub io: &'a SimIo,
     pub clock: &'a VirtualClock,
@@ -96,6 +101,7 @@ impl Poster {
         let poster = Rc::new(Poster {
             plan,
             to: outside.to,
+            dials: Cell::new(0),
             net: outside.net.clone(),
             io: outside.io.clone(),
             clock: outside.clock.clone(),
@@ -157,9 +163,12 @@ impl Poster {
 
     fn dial(&self) -> State {
         let until = self.clock.now() + DIAL_PATIENCE;
-        match self.net.connect(&self.to) {
+        match self.net.connect(&self.to[self.dials.get() % self.to.len()]) {
             Ok(socket) => State::Dialling(socket, until),
-            Err(_) => State::Idle,
+            Err(_) => {
+                self.dials.set(self.dials.get() + 1);
+                State::Idle
+            }
         }
     }
 
@@ -176,6 +185,7 @@ impl Poster {
     /// Gives a connection up, and tries another one later.
     fn again(&self, socket: SocketId) -> (State, bool, Duration) {
         self.net.abort(socket);
+        self.dials.set(self.dials.get() + 1);
         (State::Idle, false, self.retry_pause())
     }
 
@@ -203,6 +213,7 @@ impl Poster {
             written: 0,
             answer: Vec::new(),
             life: self.storage.life(),
+            began_at: self.clock.now(),
             until: self.clock.now() + ANSWER_PATIENCE,
         })
     }
@@ -254,7 +265,9 @@ impl Poster {
         let current = self.current.get();
         let pause = match answer.status {
             200 => {
-                self.fates.borrow_mut()[current].acked_in = Some(asking.life);
+                let fate = &mut self.fates.borrow_mut()[current];
+                fate.acked_in = Some(asking.life);
+                fate.acked_between = Some((asking.began_at, self.clock.now()));
                 self.current.set(current + 1);
                 Duration::ZERO
             }

@@ -602,11 +602,8 @@ impl Part {
     }
 
     /// As [`Part::evicted`], where no queue has taken it: it has no room to give back.
-    pub(super) fn turned_away(mut self, reason: &'static str) {
-        if let Some(hold) = &mut self.hold {
-            hold.released = None;
-        }
-        self.evicted(reason);
+    pub(super) fn turned_away(self, reason: &'static str) {
+        self.without_room().evicted(reason);
     }
 
     /// As [`Part::evicted`], for want of room: its source is told as if it had found none at once.

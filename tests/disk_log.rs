@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use marline::buffer::disk::{self, Durability, Opened, Record, SIZE_BYTES_MIN, Settings};
+use marline::buffer::disk::inspect::{self, Seen};
+use marline::buffer::disk::{self, Durability, Opened, Record, SIZE_BYTES_MIN, Settings, What};
 use marline::buffer::storage::{Directory, Open, Storage};
 use marline::sim::{Death, DeathPoint, Moment, Random, SimStorage, StorageCall};
 use marline::time::WallTime;
@@ -105,5 +106,37 @@ fn a_recovery_that_is_killed_has_proven_nothing() {
             at = read.next_seq;
         }
         assert!(gaps.is_empty(), "seed {seed}: {gaps:?}");
+    }
+}
+
+/// The oldest segments of a buffer that nobody owns are missing, or all of them: what they had
+/// is lost, and said to be.
+#[test]
+fn f_053_segments_that_are_missing_at_the_beginning_are_a_gap() {
+    let disk = SimStorage::new(Random::new(1));
+    let mut opened = open(&disk);
+    fill(&mut opened, 60);
+    opened.writer.close().unwrap();
+    opened.keeper.close(10, 60).unwrap();
+    let bases: Vec<u64> = segments(&disk).into_keys().collect();
+    assert!(bases.len() > 2, "{bases:?}");
+    for (index, base) in bases.iter().enumerate() {
+        folder(&disk).unlink(&name(*base)).unwrap();
+        let next = bases.get(index + 1).copied().unwrap_or(60);
+        for from_seq in [0, 10] {
+            let inspection = inspect::look(folder(&disk), false).unwrap();
+            let (mut lost, mut seen) = (Vec::new(), Vec::new());
+            for one in inspection.walk(from_seq) {
+                match one {
+                    Seen::Record(record) => seen.push(record.first_seq),
+                    Seen::Finding(finding) => match finding.what {
+                        What::Gap { from_seq, to_seq } => lost.extend(from_seq..to_seq),
+                        what => panic!("{what}"),
+                    },
+                }
+            }
+            assert_eq!(lost, (10..next.max(10)).collect::<Vec<_>>());
+            assert_eq!(seen, (next..60).collect::<Vec<_>>());
+        }
     }
 }

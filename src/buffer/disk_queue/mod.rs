@@ -323,7 +323,8 @@ impl Inner {
         let (ready, on_disk, claims) = {
             let mut state = self.state.borrow_mut();
             let ready = state.ready_below(upto_seq);
-            let on_disk = upto_seq.saturating_sub(state.read_seq);
+            let left = state.left_below(upto_seq);
+            let on_disk = upto_seq.saturating_sub(state.read_seq) + left;
             let (first, claims) = (state.read_seq, state.claims_below(upto_seq));
             state.read_seq = first.max(upto_seq);
             state.acked.add(first.min(upto_seq), upto_seq);

@@ -49,6 +49,9 @@ pub(super) struct State {
     awaited: VecDeque<Awaited>,
     /// Somebody reads from `read_seq` on.
     pub(super) is_reading: bool,
+    /// Parts that were ready at the end and are on disk alone now: the number of the first event
+    /// of each, and how many of them are open. An eviction may be under way that takes them.
+    left: Vec<(u64, u64)>,
 }
 
 impl State {
@@ -68,6 +71,7 @@ impl State {
             ready_bytes_max,
             awaited: VecDeque::new(),
             is_reading: false,
+            left: Vec::new(),
         }
     }
 
@@ -205,6 +209,12 @@ impl State {
         taken
     }
 
+    /// Takes what was left on disk below `seq`, which is there no more; answers how many events.
+    pub(super) fn left_below(&mut self, seq: u64) -> u64 {
+        let gone = self.left.extract_if(.., |(first_seq, _)| *first_seq < seq);
+        gone.map(|(_, events)| events).sum()
+    }
+
     /// Takes what no commit is at work on.
     pub(super) fn take_unwritten(&mut self) -> Vec<Part> {
         let taken: Vec<Unwritten> = self.unwritten.drain(self.writing..).collect();
@@ -231,6 +241,8 @@ impl State {
         self.ready_bytes = 0;
         let is_gone = |part: &Part| part.record().is_some_and(|it| it.first_seq < kept_seq);
         let (gone, ready): (Vec<_>, Vec<_>) = self.ready.drain(..).partition(is_gone);
+        let place = |part: &Part| Some((part.record()?.first_seq, part.len()));
+        self.left.extend(ready.iter().filter_map(place));
         let ready = ready.into_iter().filter_map(Part::spilled);
         let awaited = self.awaited.drain(..).map(|awaited| awaited.claim);
         (ready.chain(awaited).collect(), gone)

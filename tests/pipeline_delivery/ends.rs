@@ -2,8 +2,12 @@
 //!
 //! The next start is asked what it finds; nothing here is timed by a clock.
 
+use std::rc::Rc;
+
 use marline::pipeline::part::Stage;
+use marline::pipeline::port::Port;
 use marline::pipeline::queue::WhenFull;
+use marline::time::Scheduler;
 
 use super::disk::DiskWorld;
 
@@ -20,4 +24,61 @@ fn f_057_what_is_evicted_while_the_queue_closes_is_not_left_on_disk() {
     world.balanced();
     let left = world.port.ledger().buffered.get();
     assert_eq!(left, world.reopened().recovered.events);
+}
+
+/// The cursor cannot say that the second part was delivered and the first was not: so the next
+/// start must not say that nothing comes twice.
+#[test]
+fn a_stop_with_a_hole_in_what_is_delivered_may_repeat_something() {
+    let world = DiskWorld::new(WhenFull::Block);
+    let intake = world.intake(Stage::Received);
+    let inlet = world.port.inlet();
+    let taken = [(), ()].map(|()| {
+        drop(world.send(&intake).add_both(|_| ()));
+        world.later.run();
+        world.settle();
+        inlet.next().unwrap()
+    });
+    let [first, second] = taken;
+    second.delivered();
+    inlet.give_back([first].into_iter());
+    drop(world.port.close().add_both(|_| ()));
+    world.settle();
+    let found = world.reopened().recovered;
+    assert_eq!((found.events, found.may_repeat), (512, 512));
+}
+
+/// As above, where some events of a part were delivered.
+#[test]
+fn a_stop_within_a_part_may_repeat_something() {
+    let world = DiskWorld::new(WhenFull::Block);
+    drop(world.send(&world.intake(Stage::Received)).add_both(|_| ()));
+    world.later.run();
+    world.settle();
+    let inlet = world.port.inlet();
+    let mut part = inlet.next().unwrap();
+    part.deliver_some(100);
+    inlet.give_back([part].into_iter());
+    drop(world.port.close().add_both(|_| ()));
+    world.settle();
+    let found = world.reopened().recovered;
+    assert_eq!((found.events, found.may_repeat), (256, 256));
+}
+
+/// An earlier process was killed and may have delivered something; the one after it delivered
+/// nothing, and ends cleanly: that changes nothing about the former.
+#[test]
+fn a_clean_end_after_a_crash_does_not_vouch_for_the_crash() {
+    let world = DiskWorld::new(WhenFull::Block);
+    drop(world.send(&world.intake(Stage::Received)).add_both(|_| ()));
+    world.later.run();
+    world.settle();
+    world.storage.kill();
+    let scheduler = Rc::clone(&world.later) as Rc<dyn Scheduler>;
+    let port = Port::new("out", WhenFull::Block, world.another(), scheduler);
+    world.settle();
+    drop(port.close().add_both(|_| ()));
+    world.settle();
+    let found = world.reopened().recovered;
+    assert_eq!((found.events, found.may_repeat), (256, 256));
 }

@@ -208,7 +208,7 @@ impl Inner {
         let (Some(writer), Some(keeper)) = (writer, keeper) else {
             return self.closed(Ok(()));
         };
-        let (acked, durable) = {
+        let (acked, durable, is_whole) = {
             let state = self.state.borrow();
             (state.acked.through(), state.durable_seq)
         };
@@ -216,10 +216,11 @@ impl Inner {
             "disk buffer end",
             Box::new(move || {
                 let written = writer.close().map_err(|error| error.to_string());
-                let kept = keeper
-                    .close(acked, durable)
-                    .map_err(|error| error.to_string());
-                Done::Closed(written.and(kept))
+                let kept = match is_whole {
+                    true => keeper.close(acked, durable),
+                    false => keeper.leave(acked, durable),
+                };
+                Done::Closed(written.and(kept.map_err(|error| error.to_string())))
             }),
         );
     }

@@ -52,6 +52,8 @@ pub(super) struct State {
     /// Parts that were ready at the end and are on disk alone now: the number of the first event
     /// of each, and how many of them are open. An eviction may be under way that takes them.
     left: Vec<(u64, u64)>,
+    /// Events below may have been delivered by an earlier process.
+    doubtful_seq: u64,
 }
 
 impl State {
@@ -72,6 +74,10 @@ impl State {
             awaited: VecDeque::new(),
             is_reading: false,
             left: Vec::new(),
+            doubtful_seq: match recovered.may_repeat {
+                0 => 0,
+                _ => recovered.next_seq,
+            },
         }
     }
 
@@ -207,6 +213,15 @@ impl State {
             taken.push(part);
         }
         taken
+    }
+
+    /// Whether all that is not done with was left on disk as it had come: nothing of it is with
+    /// a sink or may have been delivered.
+    pub(super) fn is_left_whole(&self) -> bool {
+        let left: u64 = self.left.iter().map(|(_, events)| events).sum();
+        let done_seq = self.acked.through();
+        let is_doubtful = done_seq < self.doubtful_seq;
+        !is_doubtful && left == self.read_seq.saturating_sub(done_seq)
     }
 
     /// Takes what was left on disk below `seq`, which is there no more; answers how many events.

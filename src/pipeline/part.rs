@@ -16,7 +16,7 @@ use crate::event::{Batch, Event};
 
 use super::letter::Via;
 use super::port::Port;
-use super::queue::{BUFFER_FULL, Released};
+use super::queue::{BUFFER_FULL, Released, SHUTDOWN};
 
 /// How far an event must have come before its source may say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +187,14 @@ impl Claim {
         Some(claim)
     }
 
+    /// The dead letters that it is of end with the process: the events that they were stay on
+    /// disk, for the next start.
+    fn leave_origin(&self) {
+        if let Some(Origin(hold)) = &self.origin {
+            hold.is_left.set(true);
+        }
+    }
+
     /// Who waits for it, for the caller to tell. The events that dead letters were stay where
     /// they are on disk.
     fn take_answer(&mut self) -> Option<Claim> {
@@ -236,6 +244,8 @@ struct Hold {
     released: Cell<Option<Released>>,
     /// The events have arrived, and may be sent again.
     is_kept: Cell<bool>,
+    /// The events stay on disk, for the next start.
+    is_left: Cell<bool>,
 }
 
 impl Hold {
@@ -276,7 +286,10 @@ impl Drop for Hold {
             if self.is_kept.get() {
                 self.port.let_go(released.bytes);
             }
-            self.port.release(released);
+            match self.is_left.get() {
+                true => self.port.settled(),
+                false => self.port.release(released),
+            }
         }
     }
 }
@@ -402,6 +415,7 @@ impl Part {
                 released: Cell::new(Some(released)),
                 is_kept: Cell::new(false),
             })),
+                is_left: Cell::new(false),
             port: making.port,
         }
     }
@@ -717,6 +731,9 @@ impl Part {
 }
 
 impl Drop for Part {
+        if let Some(claim) = self.claim.as_ref().filter(|_| reason == SHUTDOWN) {
+            claim.leave_origin();
+        }
     fn drop(&mut self) {
         if self.open_events == 0 {
             if self.claim.is_some() || self.hold.is_some() {

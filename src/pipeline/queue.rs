@@ -100,3 +100,5 @@ pub struct Released {
 pub const EVICTED: &str = "evicted";
 /// The reason under which what found no room is counted.
 pub const BUFFER_FULL: &str = "buffer_full";
+/// The reason under which is counted what ends with the process.
+pub const SHUTDOWN: &str = "shutdown";

@@ -10,6 +10,7 @@ use marline::pipeline::queue::WhenFull;
 use marline::time::Scheduler;
 
 use super::disk::DiskWorld;
+use super::world::watch;
 
 /// The eviction has given the oldest events up, and is heard of only when the queue has left
 /// everything on the disk: they are not there.
@@ -24,6 +25,24 @@ fn f_057_what_is_evicted_while_the_queue_closes_is_not_left_on_disk() {
     world.balanced();
     let left = world.port.ledger().buffered.get();
     assert_eq!(left, world.reopened().recovered.events);
+}
+
+/// A stop gives up dead letters that are in memory. What they were made of was acknowledged and
+/// is on a disk: the next start sends it again.
+#[test]
+fn f_057_a_stop_leaves_on_disk_what_its_dead_letters_were() {
+    let world = DiskWorld::new(WhenFull::Block);
+    let state = watch(world.send(&world.intake(Stage::Durable)));
+    world.later.run();
+    world.settle();
+    assert_eq!(state.get(), 1, "it is durable, and the sender knows");
+    world.port.inlet().next().unwrap().refused("answered 400");
+    world.later.run();
+    world.letters.abandon("shutdown");
+    drop(world.port.close().add_both(|_| ()));
+    world.settle();
+    assert_eq!(world.letters.ledger().dropped.total(), 256);
+    assert_eq!(world.reopened().recovered.events, 256, "acknowledged, lost");
 }
 
 /// The cursor cannot say that the second part was delivered and the first was not: so the next

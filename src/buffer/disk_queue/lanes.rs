@@ -12,6 +12,7 @@ use crate::buffer::disk::{
     CommitError, Committed, Evicted, KeepError, Keeper, Kept, ReadOutcome, Reader, Recovered,
     Writer,
 };
+use crate::pipeline::queue::SHUTDOWN;
 use crate::time::{Duration, Instant};
 
 /// Runs a job on a storage thread and then calls back from the turn with what it did; with
@@ -197,7 +198,7 @@ impl Inner {
         }
         // A commit that was under way when the end was asked for may have failed.
         let left = self.state.borrow_mut().take_unwritten();
-        left.into_iter().for_each(|part| part.evicted("shutdown"));
+        left.into_iter().for_each(|part| part.evicted(SHUTDOWN));
         // And one that went well has made parts ready for a sink that is no more.
         self.leave();
         let (writer, keeper) = {

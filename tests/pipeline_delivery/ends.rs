@@ -7,6 +7,7 @@ use std::rc::Rc;
 use marline::pipeline::part::Stage;
 use marline::pipeline::port::Port;
 use marline::pipeline::queue::WhenFull;
+use marline::sim::{Fault, FaultPlan};
 use marline::time::Scheduler;
 
 use super::disk::DiskWorld;
@@ -100,4 +101,30 @@ fn a_clean_end_after_a_crash_does_not_vouch_for_the_crash() {
     world.settle();
     let found = world.reopened().recovered;
     assert_eq!((found.events, found.may_repeat), (256, 256));
+}
+
+/// Only what was written shows that the device is well again.
+#[test]
+fn a_segment_that_is_not_made_heals_nothing() {
+    let world = DiskWorld::new(WhenFull::Block);
+    let intake = world.intake(Stage::Received);
+    for _ in 0..2 {
+        drop(world.send(&intake).add_both(|_| ()));
+        world.later.run();
+        world.settle();
+    }
+    let broken = FaultPlan::quiet().with(Fault::DiskFailed, 1_000);
+    world.storage.plan_faults(broken);
+    drop(world.send(&intake).add_both(|_| ()));
+    world.later.run();
+    for _ in 0..2 {
+        let ran = world.run("disk buffer commit").expect("it is tried again");
+        world.hear(ran);
+    }
+    assert!(world.port.queue().failure().is_some());
+    world.port.abandon("shutdown");
+    world.later.fire_timers();
+    world.settle();
+    let failure = world.port.queue().failure();
+    assert!(failure.is_some(), "nothing was written, and all is well");
 }

@@ -25,8 +25,10 @@ pub(super) type Job = Box<dyn FnOnce() -> Done + Send>;
 pub enum Done {
     /// A group was written, or not.
     Wrote(Box<Writer>, Result<Committed, CommitError>),
-    /// What was written before was synced, or the next segment was made; or not.
+    /// What was written before was synced, or not.
     Synced(Box<Writer>, Result<(), CommitError>),
+    /// The next segment was made, or not: the commit that needs it says why.
+    Prepared(Box<Writer>),
     /// Records were read, or not.
     Read(Box<Reader>, std::io::Result<ReadOutcome>),
     /// What is delivered was written down, or not.
@@ -157,6 +159,7 @@ impl Inner {
                     }
                 }
             }
+            Some(Done::Prepared(writer)) => self.lanes.borrow_mut().writer = Some(writer),
             Some(Done::Read(reader, result)) => {
                 self.lanes.borrow_mut().reader = Some(reader);
                 self.was_read(result);

@@ -55,7 +55,7 @@ impl Inner {
                 "disk buffer segment",
                 Box::new(move || {
                     let _ = writer.prepare();
-                    Done::Synced(writer, Ok(()))
+                    Done::Prepared(writer)
                 }),
             ),
         }

@@ -197,7 +197,7 @@ impl Claim {
 
     /// Who waits for it, for the caller to tell. The events that dead letters were stay where
     /// they are on disk.
-    fn take_answer(&mut self) -> Option<Claim> {
+    pub fn take_answer(&mut self) -> Option<Claim> {
         Some(Claim {
             ticket: Some(self.ticket.take()?),
             stage: self.stage,
@@ -652,6 +652,11 @@ impl Part {
     }
 
     /// Says what is on disk now: its queue has written it there.
+    /// As [`Part::take_durable_answer`], where the part will never come any further.
+    pub fn take_answer(&mut self) -> Option<Claim> {
+        self.claim.as_mut()?.take_answer()
+    }
+
     pub fn set_record(&mut self, record: Record) {
         if let (Some(hold), Some(mut released)) = (&self.hold, self.released()) {
             released.record = Some(record);

@@ -4,14 +4,15 @@
 
 use std::rc::Rc;
 
+use marline::buffer::disk::Durability;
 use marline::pipeline::part::Stage;
 use marline::pipeline::port::Port;
 use marline::pipeline::queue::WhenFull;
 use marline::sim::{Fault, FaultPlan};
-use marline::time::Scheduler;
+use marline::time::{Duration, Scheduler};
 
 use super::disk::DiskWorld;
-use super::world::watch;
+use super::world::{batch, watch};
 
 /// The eviction has given the oldest events up, and is heard of only when the queue has left
 /// everything on the disk: they are not there.
@@ -127,4 +128,76 @@ fn a_segment_that_is_not_made_heals_nothing() {
     world.settle();
     let failure = world.port.queue().failure();
     assert!(failure.is_some(), "nothing was written, and all is well");
+}
+
+/// A device that failed and then is full: when what found no room is dropped, nothing is left
+/// that could be written, and the senders that are answered would be refused for ever.
+#[test]
+fn f_039_a_device_that_failed_and_is_full_is_tried_again() {
+    let world = DiskWorld::new(WhenFull::DropNewest);
+    let intake = world.intake(Stage::Durable);
+    intake.outlet().answers_after(Duration::from_secs(5));
+    let send = || watch(intake.deliver(batch(1, 100)));
+    let fine = send();
+    world.later.run();
+    world.settle();
+    assert_eq!(fine.get(), 1);
+    let broken = FaultPlan::quiet().with(Fault::SyncBroken, 1_000);
+    world.storage.plan_faults(broken);
+    let refused = send();
+    world.later.run();
+    world.settle();
+    assert_eq!(refused.get(), 2);
+    let full = FaultPlan::quiet().with(Fault::DiskFull, 1_000);
+    world.storage.plan_faults(full);
+    world.later.fire_timers();
+    world.settle();
+    world.storage.plan_faults(FaultPlan::quiet());
+    for _ in 0..3 {
+        world.later.fire_timers();
+        world.settle();
+    }
+    let again = send();
+    world.later.run();
+    world.settle();
+    assert_eq!(again.get(), 1, "{:?}", world.port.queue().failure());
+}
+
+/// A job that is lost takes the writer with it: nobody may wait for what will never be.
+#[test]
+fn f_009_nobody_waits_for_a_disk_whose_writer_is_lost() {
+    for stage in [Stage::Durable, Stage::Delivered] {
+        let world = DiskWorld::new(WhenFull::Block);
+        let state = watch(world.send(&world.intake(stage)));
+        world.later.run();
+        world.lose("disk buffer commit");
+        assert_eq!(state.get(), 2, "{stage:?}: the sender waits for ever");
+    }
+}
+
+/// The same for a batch that waited for another sink meanwhile; nobody has got a part of it.
+#[test]
+fn f_009_a_batch_that_waited_is_refused_by_a_disk_that_failed_meanwhile() {
+    let interval = Durability::Interval(Duration::from_millis(500));
+    let world = DiskWorld::with(WhenFull::Block, interval);
+    let intake = world.intake_to_both(Stage::Durable);
+    intake.outlet().answers_after(Duration::from_secs(5));
+    // As much as the other sink holds.
+    let first = watch(intake.deliver(batch(256, 4096)));
+    world.later.run();
+    let ran = world.run("disk buffer commit").unwrap();
+    world.hear(ran);
+    world.later.fire_timers();
+    let second = watch(intake.deliver(batch(1, 100)));
+    world.later.run();
+    assert_eq!((first.get(), second.get()), (0, 0));
+    world.lose("disk buffer sync");
+    let letters = world.letters.inlet();
+    letters.next().unwrap().delivered();
+    world.later.run();
+    world.settle();
+    assert_eq!(first.get(), 1);
+    assert_eq!(second.get(), 2, "the sender waits for ever");
+    assert!(letters.next().is_none(), "half of it was taken");
+    world.balanced();
 }

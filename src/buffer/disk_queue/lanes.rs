@@ -178,6 +178,7 @@ impl Inner {
             None => {
                 let why = "a storage job was lost; restart the daemon".to_owned();
                 self.log_failure(&why);
+                self.is_lost.set(true);
                 self.fail(why);
             }
         }
@@ -214,7 +215,8 @@ impl Inner {
         };
         let (acked, durable, is_whole) = {
             let state = self.state.borrow();
-            (state.acked.through(), state.durable_seq)
+            let acked = state.acked.through();
+            (acked, state.durable_seq, state.is_left_whole())
         };
         self.submit(
             "disk buffer end",

@@ -249,6 +249,15 @@ impl State {
             .collect()
     }
 
+    /// Takes who waits for whatever is not durable or not in memory, to be told.
+    pub(super) fn take_answers(&mut self) -> Vec<Claim> {
+        let parts = self.unwritten.iter_mut();
+        let parts = parts.filter_map(|waits| waits.part.take_answer());
+        let awaited = self.awaited.iter_mut();
+        let awaited = awaited.filter_map(|awaited| awaited.claim.take_answer());
+        parts.chain(awaited).collect()
+    }
+
     /// Leaves everything on disk: the claims on what was there, and the parts that are there no
     /// more. The cursor says `kept_seq`; what is below and was not delivered was evicted while
     /// the sink had it.

@@ -403,6 +403,7 @@ impl Part {
         let released = Released {
             bytes: making.bytes,
             record: making.record,
+            memory: None,
         };
         Part {
             arrived: 0,
@@ -414,8 +415,8 @@ impl Part {
                 port: Rc::clone(&making.port),
                 released: Cell::new(Some(released)),
                 is_kept: Cell::new(false),
-            })),
                 is_left: Cell::new(false),
+            })),
             port: making.port,
         }
     }
@@ -651,17 +652,27 @@ impl Part {
             .take_answer()
     }
 
-    /// Says what is on disk now: its queue has written it there.
     /// As [`Part::take_durable_answer`], where the part will never come any further.
     pub fn take_answer(&mut self) -> Option<Claim> {
         self.claim.as_mut()?.take_answer()
     }
 
+    /// Says what is on disk now: its queue has written it there.
     pub fn set_record(&mut self, record: Record) {
         if let (Some(hold), Some(mut released)) = (&self.hold, self.released()) {
             released.record = Some(record);
             hold.released.set(Some(released));
         }
+    }
+
+    /// Counts in the memory of that number from now on; says whether it did not yet.
+    pub fn count_in(&mut self, memory: u64) -> bool {
+        let (Some(hold), Some(mut released)) = (&self.hold, self.released()) else {
+            return false;
+        };
+        let is_new = released.memory.replace(memory) != Some(memory);
+        hold.released.set(Some(released));
+        is_new
     }
 
     /// The queue that it is in has taken it from its books: no room is given back for it.
@@ -720,6 +731,9 @@ impl Part {
         self.port.ledger().dropped.add(reason, events);
         self.port.ledger().in_flight.sub(events);
         self.open_events = 0;
+        if let Some(claim) = self.claim.as_ref().filter(|_| reason == SHUTDOWN) {
+            claim.leave_origin();
+        }
         let failure = self.failure(events, reason, false);
         self.close(Some(failure));
     }
@@ -736,9 +750,6 @@ impl Part {
 }
 
 impl Drop for Part {
-        if let Some(claim) = self.claim.as_ref().filter(|_| reason == SHUTDOWN) {
-            claim.leave_origin();
-        }
     fn drop(&mut self) {
         if self.open_events == 0 {
             if self.claim.is_some() || self.hold.is_some() {

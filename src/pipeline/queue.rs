@@ -94,6 +94,8 @@ pub struct Released {
     pub bytes: usize,
     /// Where it is on disk.
     pub record: Option<Record>,
+    /// The number of the memory that it counts in, among its port's.
+    pub memory: Option<u64>,
 }
 
 /// The reason under which [`WhenFull::DropOldest`] counts.

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use marline::buffer::disk::Durability;
+use marline::buffer::memory::MemoryQueue;
 use marline::pipeline::part::Stage;
 use marline::pipeline::port::Port;
 use marline::pipeline::queue::WhenFull;
@@ -200,4 +201,38 @@ fn f_009_a_batch_that_waited_is_refused_by_a_disk_that_failed_meanwhile() {
     assert_eq!(second.get(), 2, "the sender waits for ever");
     assert!(letters.next().is_none(), "half of it was taken");
     world.balanced();
+}
+
+/// From memory to the disk and back while a sink has parts of the first memory: they never
+/// counted in the second.
+#[test]
+fn a_late_sink_s_parts_take_no_room_from_another_memory() {
+    for is_given_back in [false, true] {
+        let world = DiskWorld::new(WhenFull::Block);
+        let memory = || Box::new(MemoryQueue::new(1 << 20));
+        world.port.set_queue(memory());
+        world.settle();
+        let intake = world.intake(Stage::Received);
+        drop(world.send(&intake).add_both(|_| ()));
+        world.later.run();
+        let inlet = world.port.inlet();
+        let late = inlet.next().unwrap();
+        world.port.set_queue(world.another());
+        world.settle();
+        world.port.set_queue(memory());
+        world.settle();
+        drop(intake.deliver(batch(1, 100)).add_both(|_| ()));
+        world.later.run();
+        let held = world.port.held_bytes();
+        if is_given_back {
+            let bytes = late.bytes() as u64;
+            inlet.give_back([late].into_iter());
+            assert_eq!(world.port.held_bytes(), held + bytes);
+            world.port.inlet().next().unwrap().delivered();
+        } else {
+            late.delivered();
+        }
+        assert_eq!(world.port.held_bytes(), held);
+        world.balanced();
+    }
 }

@@ -34,7 +34,8 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered;
 
-/// Why events were not taken: nothing of their batch is anywhere, and it may be sent again.
+/// Why events were not taken: their batch may be sent again. Nothing of it is anywhere, unless it
+/// was admitted before a disk found that it could not write it: then other parts of it may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// A buffer is full: try again later.

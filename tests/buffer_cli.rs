@@ -408,6 +408,32 @@ fn requeue_moves_a_backlog_to_the_end_of_another() {
     check(&["check", "gone"], 0, "0 events, nothing is wrong");
 }
 
+/// A buffer whose owner was killed, of which a part finds room in the other: the rest may have
+/// been delivered as before, and the next start must not say that nothing comes twice.
+#[test]
+fn requeue_that_ends_midway_leaves_known_what_may_come_twice() {
+    let world = World::new();
+    let path = world.path("marline.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{config}buffer.disk = \"8MiB\"\n")).unwrap();
+    let mut opened = world.open("gone");
+    for index in 0..40 {
+        let first_seq = u64::from(index * EVENTS);
+        let record = Record {
+            first_seq,
+            count: EVENTS,
+            payload: payload(first_seq, EVENTS),
+        };
+        opened.writer.commit(&[record], NOW).unwrap();
+    }
+    drop(opened);
+    let moved = world.marline(&["requeue", "gone", "--to", "other"]);
+    assert!(moved.err.contains("no more room"), "{}", moved.err);
+    let left = world.open("gone").recovered;
+    assert!(left.first_seq > 0 && left.events > 0, "{left:?}");
+    assert_eq!(left.may_repeat, left.events);
+}
+
 /// The calls by which anything changes, as strace knows them. It counts each by itself.
 const CALLS: &[&str] = &[
     "pwrite64",

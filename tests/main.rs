@@ -11,6 +11,7 @@ mod daemon;
 mod deaths;
 mod deferred;
 mod disk_faults;
+mod disk_log;
 mod event_batch;
 mod event_codec;
 mod event_json;

@@ -1,7 +1,8 @@
 //! The memory queue: parts in the order in which they came, within the sink's `buffer.memory`.
 //!
 //! Room is given back when nobody needs the bytes of a part any more, not when it is taken out,
-//! so that the buffer's size bounds what a sink holds altogether.
+//! so that the buffer's size bounds what a sink holds altogether. A part that counted in another
+//! buffer of the port, before that was exchanged for this one, gives back no room here.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,6 +14,8 @@ use crate::pipeline::queue::{EVICTED, Queue, Released};
 
 /// A queue that the end of the process empties.
 pub struct MemoryQueue {
+    /// Its number among those of its port.
+    number: Cell<u64>,
     capacity_bytes: Cell<usize>,
     held_bytes: Cell<usize>,
     parts: RefCell<VecDeque<Part>>,
@@ -22,21 +25,32 @@ impl MemoryQueue {
     /// A queue that holds `capacity_bytes`, the parts that the sink has included.
     pub fn new(capacity_bytes: usize) -> MemoryQueue {
         MemoryQueue {
+            number: Cell::new(0),
             capacity_bytes: Cell::new(capacity_bytes),
             held_bytes: Cell::new(0),
             parts: RefCell::default(),
         }
     }
+
+    fn count(&self, part: &mut Part) {
+        if part.count_in(self.number.get()) {
+            self.held_bytes.set(self.held_bytes.get() + part.bytes());
+        }
+    }
 }
 
 impl Queue for MemoryQueue {
+    fn attach(&self, port: &Rc<Port>) {
+        self.number.set(port.number_memory());
+    }
+
     fn fits(&self, bytes: usize) -> bool {
         let held = self.held_bytes.get();
         held == 0 || held.saturating_add(bytes) <= self.capacity_bytes.get()
     }
 
-    fn push(&self, part: Part) {
-        self.held_bytes.set(self.held_bytes.get() + part.bytes());
+    fn push(&self, mut part: Part) {
+        self.count(&mut part);
         self.parts.borrow_mut().push_back(part);
     }
 
@@ -44,13 +58,13 @@ impl Queue for MemoryQueue {
         self.parts.borrow_mut().pop_front()
     }
 
-    fn take_back(&self, part: Part) {
+    fn take_back(&self, mut part: Part) {
+        self.count(&mut part);
         self.parts.borrow_mut().push_front(part);
     }
 
     fn release(&self, released: Released) {
-        // What came from a disk buffer in the place of this one never counted here.
-        if released.record.is_some() {
+        if released.memory != Some(self.number.get()) {
             return;
         }
         let held = self.held_bytes.get();

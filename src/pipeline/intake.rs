@@ -422,13 +422,32 @@ impl SourceState {
     }
 }
 
+/// Admits the batch that has waited longest, or refuses it as if it came only now: a sink that
+/// does not wait may have become full, and another's disk may have failed.
 fn admit_head(source: &SourceState, memory: &Memory) -> bool {
-    let is_next = |head: &Waiting| make_room(&head.plan);
-    if !source.waiting.borrow().front().is_some_and(is_next) {
-        return false;
-    }
+    let refused = {
+        let waiting = source.waiting.borrow();
+        let Some(head) = waiting.front() else {
+            return false;
+        };
+        let refused = source.refuses(&head.plan).filter(|_| head.is_answered);
+        if refused.is_none() && !make_room(&head.plan) {
+            return false;
+        }
+        refused
+    };
     let head = source.waiting.borrow_mut().pop_front();
-    head.map(|head| admit(head, memory)).is_some()
+    match (head, refused) {
+        (Some(head), Some(refused)) => {
+            head.give_up(refused.reason(), Failure::new(refused));
+            true
+        }
+        (Some(head), None) => {
+            admit(head, memory);
+            true
+        }
+        (None, _) => false,
+    }
 }
 
 impl IntakeState {

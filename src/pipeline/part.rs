@@ -16,7 +16,7 @@ use crate::event::{Batch, Event};
 
 use super::letter::Via;
 use super::port::Port;
-use super::queue::{BUFFER_FULL, Released};
+use super::queue::{BUFFER_FULL, Released, SHUTDOWN};
 
 /// How far an event must have come before its source may say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered;
 
-/// Why events were not taken: nothing of their batch is anywhere, and it may be sent again.
+/// Why events were not taken: their batch may be sent again. Nothing of it is anywhere, unless it
+/// was admitted before a disk found that it could not write it: then other parts of it may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// A buffer is full: try again later.
@@ -187,9 +188,17 @@ impl Claim {
         Some(claim)
     }
 
+    /// The dead letters that it is of end with the process: the events that they were stay on
+    /// disk, for the next start.
+    fn leave_origin(&self) {
+        if let Some(Origin(hold)) = &self.origin {
+            hold.is_left.set(true);
+        }
+    }
+
     /// Who waits for it, for the caller to tell. The events that dead letters were stay where
     /// they are on disk.
-    fn take_answer(&mut self) -> Option<Claim> {
+    pub fn take_answer(&mut self) -> Option<Claim> {
         Some(Claim {
             ticket: Some(self.ticket.take()?),
             stage: self.stage,
@@ -236,6 +245,8 @@ struct Hold {
     released: Cell<Option<Released>>,
     /// The events have arrived, and may be sent again.
     is_kept: Cell<bool>,
+    /// The events stay on disk, for the next start.
+    is_left: Cell<bool>,
 }
 
 impl Hold {
@@ -276,7 +287,10 @@ impl Drop for Hold {
             if self.is_kept.get() {
                 self.port.let_go(released.bytes);
             }
-            self.port.release(released);
+            match self.is_left.get() {
+                true => self.port.settled(),
+                false => self.port.release(released),
+            }
         }
     }
 }
@@ -390,6 +404,7 @@ impl Part {
         let released = Released {
             bytes: making.bytes,
             record: making.record,
+            memory: None,
         };
         Part {
             arrived: 0,
@@ -401,6 +416,7 @@ impl Part {
                 port: Rc::clone(&making.port),
                 released: Cell::new(Some(released)),
                 is_kept: Cell::new(false),
+                is_left: Cell::new(false),
             })),
             port: making.port,
         }
@@ -642,12 +658,27 @@ impl Part {
             .take_answer()
     }
 
+    /// As [`Part::take_durable_answer`], where the part will never come any further.
+    pub fn take_answer(&mut self) -> Option<Claim> {
+        self.claim.as_mut()?.take_answer()
+    }
+
     /// Says what is on disk now: its queue has written it there.
     pub fn set_record(&mut self, record: Record) {
         if let (Some(hold), Some(mut released)) = (&self.hold, self.released()) {
             released.record = Some(record);
             hold.released.set(Some(released));
         }
+    }
+
+    /// Counts in the memory of that number from now on; says whether it did not yet.
+    pub fn count_in(&mut self, memory: u64) -> bool {
+        let (Some(hold), Some(mut released)) = (&self.hold, self.released()) else {
+            return false;
+        };
+        let is_new = released.memory.replace(memory) != Some(memory);
+        hold.released.set(Some(released));
+        is_new
     }
 
     /// The queue that it is in has taken it from its books: no room is given back for it.
@@ -706,6 +737,9 @@ impl Part {
         self.port.ledger().dropped.add(reason, events);
         self.port.ledger().in_flight.sub(events);
         self.open_events = 0;
+        if let Some(claim) = self.claim.as_ref().filter(|_| reason == SHUTDOWN) {
+            claim.leave_origin();
+        }
         let failure = self.failure(events, reason, false);
         self.close(Some(failure));
     }

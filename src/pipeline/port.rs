@@ -37,6 +37,8 @@ pub struct Port {
     former: RefCell<Option<Rc<dyn Queue>>>,
     /// Bytes of parts that have arrived and may be sent again.
     kept_bytes: Cell<usize>,
+    /// How many memories it has had for a buffer.
+    memories: Cell<u64>,
     /// How many dead letters' claims keep events on its disk.
     pledges: Cell<u64>,
     /// What all sinks together may keep leaves so much to this one.
@@ -113,6 +115,7 @@ impl Port {
             former: RefCell::default(),
             kept_bytes: Cell::new(0),
             pledges: Cell::new(0),
+            memories: Cell::new(0),
             keep_bytes_max: Cell::new(usize::MAX),
             ledger: SinkLedger::default(),
             scheduler,
@@ -143,6 +146,12 @@ impl Port {
     /// Bytes that count against the buffer's size.
     pub fn held_bytes(&self) -> u64 {
         self.queue().held_bytes()
+    }
+
+    /// The number of a memory that becomes its buffer: no other one of this port has it.
+    pub fn number_memory(&self) -> u64 {
+        self.memories.set(self.memories.get() + 1);
+        self.memories.get()
     }
 
     /// What keeps its parts.

@@ -94,9 +94,13 @@ pub struct Released {
     pub bytes: usize,
     /// Where it is on disk.
     pub record: Option<Record>,
+    /// The number of the memory that it counts in, among its port's.
+    pub memory: Option<u64>,
 }
 
 /// The reason under which [`WhenFull::DropOldest`] counts.
 pub const EVICTED: &str = "evicted";
 /// The reason under which what found no room is counted.
 pub const BUFFER_FULL: &str = "buffer_full";
+/// The reason under which is counted what ends with the process.
+pub const SHUTDOWN: &str = "shutdown";

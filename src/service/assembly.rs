@@ -20,6 +20,7 @@ use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::{Inlet, Port};
+use crate::pipeline::queue::SHUTDOWN;
 use crate::time::{Duration, Scheduler};
 use crate::transport::{ListenError, Network};
 
@@ -480,6 +481,3 @@ fn close_all(engine: &Engine) -> Deferred<()> {
     let closed: Vec<_> = ports.iter().map(|port| port.close()).collect();
     join_all(closed).add_both(|_| ())
 }
-
-/// The reason under which is counted what a stop did not deliver.
-const SHUTDOWN: &str = "shutdown";

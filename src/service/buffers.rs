@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::disk::{self, Durability, Settings, What};
-use crate::buffer::disk_queue::{DiskQueue, Making, Submit};
+use crate::buffer::disk::{self, Durability, Opened, Settings, What};
+use crate::buffer::disk_queue::{DiskQueue, Done, Making, Submit};
 use crate::buffer::memory::MemoryQueue;
 use crate::buffer::storage::Storage;
 use crate::config::{Component, Config};
@@ -101,6 +101,12 @@ impl Buffers {
         }))
     }
 
+    /// Closes a disk buffer that nobody wants, in a job; then calls `closed`.
+    pub fn give_up(&self, opened: OpenedBuffer, closed: impl FnOnce() + 'static) {
+        let job = Box::new(move || Done::Closed(opened.close()));
+        (self.submit)("disk buffer end", job, Box::new(move |_| closed()));
+    }
+
     fn settings(&self, of: &Component, size_bytes: u64) -> Result<Settings, Failure> {
         let durability = shared_options::durability(of.options.text("buffer.durability"));
         let durability = match durability.map_err(|mistake| Failure::msg(mistake.message))? {
@@ -185,8 +191,32 @@ pub struct Opening {
 pub struct OpenedBuffer {
     /// Whose it is.
     pub sink: Arc<str>,
-    opened: disk::Opened,
+    opened: Opened,
     settings: Settings,
+}
+
+impl OpenedBuffer {
+    /// As [`OpenedBuffer::close`]; where that fails the next start repeats more than it must.
+    pub fn leave(self) {
+        let _ = self.close();
+    }
+
+    /// Leaves it as it was found. Blocks.
+    fn close(self) -> Result<(), String> {
+        let Opened {
+            writer,
+            keeper,
+            recovered,
+            ..
+        } = self.opened;
+        let written = writer.close().map_err(|error| error.to_string());
+        let (first_seq, next_seq) = (recovered.first_seq, recovered.next_seq);
+        let kept = match recovered.may_repeat {
+            0 => keeper.close(first_seq, next_seq),
+            _ => keeper.leave(first_seq, next_seq),
+        };
+        written.and(kept.map_err(|error| error.to_string()))
+    }
 }
 
 impl Opening {

@@ -102,6 +102,7 @@ impl Daemon {
             Ok(prepared) => prepared,
             Err(error) => {
                 network.abort_handover();
+                self.close_unwanted(opened);
                 return Err(error);
             }
         };
@@ -205,7 +206,7 @@ impl Daemon {
     }
 
     /// Stops what was started for nothing. Its sockets are closed by the network.
-    fn take_back(&self, prepared: Prepared) {
+    fn take_back(self: &Rc<Self>, prepared: Prepared) {
         self.world.network().abort_handover();
         let mut stopped = Vec::new();
         let mut sources = made(prepared.sources);
@@ -222,6 +223,14 @@ impl Daemon {
         }
         sinks.iter().for_each(|sink| sink.end.let_go());
         let ports = prepared.ports;
+        let is_of_today = |port: &Rc<Port>| {
+            let known = self.port_of(port.name());
+            known.is_some_and(|known| Rc::ptr_eq(&known, port))
+        };
+        for port in ports.iter().filter(|port| !is_of_today(port)) {
+            let closed = self.closes_unwanted();
+            drop(port.close().add_both(move |_| closed()));
+        }
         drop(join_all(stopped).add_both(move |_| drop((sources, sinks, ports))));
     }
 

@@ -22,6 +22,7 @@ use crate::time::Duration;
 
 use super::assembly::{Daemon, Named, each};
 use super::books::{log_pipeline, log_sink};
+use super::change::OpenedBuffers;
 
 /// How long a sink may take to give back what it has, before its successor starts without that.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub(super) struct Departures {
     retiring: RefCell<Vec<Named<dyn Sink, Inlet>>>,
     /// Ports that are being closed, with their sinks.
     closing: RefCell<Vec<Rc<Port>>>,
+    /// Disk buffers that are being closed, opened for a reload that failed.
+    unwanted: Cell<u32>,
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
     waiting: RefCell<Vec<(Wanted, Promise<()>)>>,
 }
@@ -82,7 +85,7 @@ impl Departures {
         match wanted {
             Wanted::NoSources => self.sources.borrow().is_empty(),
             Wanted::NoSinks => self.sinks.borrow().is_empty(),
-            Wanted::NothingClosing => self.closing.borrow().is_empty(),
+            Wanted::NothingClosing => self.closing.borrow().is_empty() && self.unwanted.get() == 0,
         }
     }
 
@@ -169,6 +172,26 @@ impl Departures {
 }
 
 impl Daemon {
+    /// Closes disk buffers that were opened for nothing, so that the next reload finds them as
+    /// this one did.
+    pub(super) fn close_unwanted(self: &Rc<Self>, opened: OpenedBuffers) {
+        for buffer in opened.into_values() {
+            self.world.buffers.give_up(buffer, self.closes_unwanted());
+        }
+    }
+
+    /// A disk buffer that nobody wants is about to be closed; the answer is called when it is.
+    pub(super) fn closes_unwanted(self: &Rc<Self>) -> impl FnOnce() + 'static {
+        let unwanted = &self.departures.unwanted;
+        unwanted.set(unwanted.get() + 1);
+        let daemon = Rc::clone(self);
+        move || {
+            let unwanted = &daemon.departures.unwanted;
+            unwanted.set(unwanted.get() - 1);
+            daemon.departures.tell();
+        }
+    }
+
     /// Stops a source. What it still delivers goes through the pipelines of today.
     pub(super) fn dismiss_source(self: &Rc<Self>, mut source: Named<dyn Source, Outlet>) {
         let stopped = source.component.stop();

@@ -146,7 +146,7 @@ fn flow(flow: &Flow, page: &mut Page) {
 
 fn pipeline(pipeline: &Pipeline, page: &mut Page) {
     let (books, name) = (pipeline.ledger(), pipeline.name());
-    let me = [("pipeline", &*name)];
+    let me = [("pipeline", name)];
     let accounts = [
         ("received_events", "Events taken in", &books.received),
         (

@@ -44,6 +44,7 @@ use crate::config::{Config, Parts};
 use crate::deferred::{Deferred, Failure};
 use crate::pipeline::component::Resources;
 use crate::pipeline::memory::Memory;
+use crate::pipeline::queue::SHUTDOWN;
 use crate::reactor::{
     Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
     start_thread,
@@ -307,7 +308,7 @@ impl Life {
             if stop.is_finished.get() {
                 return Deferred::ready(());
             }
-            daemon.abandon("shutdown");
+            daemon.abandon(SHUTDOWN);
             // A sink that does not stop keeps no buffer from being closed.
             let closed = daemon.close_buffers();
             if stop.is_drained.get() {
@@ -423,7 +424,7 @@ fn cut_off(daemon: &Daemon) -> String {
     let (pipelines, ports) = (daemon.all_pipelines(), daemon.ports());
     let of_pipelines = pipelines.iter().map(|it| it.ledger().dropped.snapshot());
     let of_sinks = ports.iter().map(|port| port.ledger().dropped.snapshot());
-    let lost = |tally: crate::pipeline::ledger::Tally| tally.get("shutdown").copied();
+    let lost = |tally: crate::pipeline::ledger::Tally| tally.get(SHUTDOWN).copied();
     let lost: u64 = of_pipelines.chain(of_sinks).filter_map(lost).sum();
     if lost == 0 {
         return String::new();

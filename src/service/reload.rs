@@ -20,7 +20,7 @@ use crate::telemetry::events::{ReloadFailed, ReloadIgnored, Reloaded};
 use crate::time::{Duration, Instant, Scheduler};
 
 use super::assembly::{Daemon, StartError};
-use super::buffers::Opening;
+use super::buffers::{OpenedBuffer, Opening};
 use super::change::{Changed, OpenedBuffers};
 use super::cli::{self, EXIT_CONFIG};
 use super::{EXIT_CUT, EXIT_TEMPORARY, notify};
@@ -149,10 +149,13 @@ impl Reloader {
             let mut opened = OpenedBuffers::new();
             for opening in openings {
                 let component = format!("sink.{}", opening.sink());
-                let buffer = opening
-                    .run()
-                    .map_err(|failure| failure.context(component))?;
-                opened.insert(buffer.sink.clone(), buffer);
+                match opening.run() {
+                    Ok(buffer) => opened.insert(buffer.sink.clone(), buffer),
+                    Err(failure) => {
+                        opened.into_values().for_each(OpenedBuffer::leave);
+                        return Err(failure.context(component));
+                    }
+                };
             }
             Ok(opened)
         };
@@ -167,6 +170,7 @@ impl Reloader {
 
     fn exchange(self: &Rc<Self>, config: Config, report: String, opened: OpenedBuffers) {
         if (self.making.is_stopping)() {
+            self.making.daemon.close_unwanted(opened);
             return self.failed(EXIT_TEMPORARY, stopping().text);
         }
         match self.making.daemon.change(config, opened) {

@@ -38,6 +38,9 @@ pub(super) struct DiskWorld {
     pub(super) letters: Rc<Port>,
     engine: Rc<Engine>,
     pipeline: Rc<Pipeline>,
+    memory: Memory,
+    submit: Submit,
+    settings: Settings,
 }
 
 /// A job that has run, and of which nobody has heard.
@@ -59,18 +62,9 @@ impl DiskWorld {
         let memory = Memory::new(64 << 20);
         let settings = Settings::new(8 << 20, durability, [7; 16]);
         let opened = disk::open(folder(&storage), settings, WallTime::default()).unwrap();
-        let queue = DiskQueue::new(Making {
-            name: "out".into(),
-            opened,
-            settings,
-            // Nothing but one part at a time is ready: the rest is read.
-            memory_bytes: 1 << 20,
-            when_full,
-            memory: memory.clone(),
-            vias: Vias::default(),
-            scheduler: Rc::clone(&scheduler),
-            submit,
-        });
+        let queue = DiskQueue::new(making(
+            opened, settings, when_full, &memory, &later, &submit,
+        ));
         let port = Port::new("out", when_full, Box::new(queue), Rc::clone(&scheduler));
         let route = Route {
             port: Rc::clone(&port),
@@ -82,7 +76,7 @@ impl DiskWorld {
         let errors_to = Some(Rc::clone(&letters));
         let pipeline = Pipeline::new("main", Vec::new(), vec![route], errors_to);
         let ports = vec![Rc::clone(&port), Rc::clone(&letters)];
-        let engine = Engine::new(memory, scheduler, ports);
+        let engine = Engine::new(memory.clone(), scheduler, ports);
         DiskWorld {
             later,
             storage,
@@ -91,7 +85,28 @@ impl DiskWorld {
             letters,
             engine,
             pipeline,
+            memory,
+            submit,
+            settings,
         }
+    }
+
+    /// The buffer as the next start finds it.
+    pub(super) fn reopened(&self) -> disk::Opened {
+        disk::open(folder(&self.storage), self.settings, WallTime::default()).unwrap()
+    }
+
+    /// A disk queue over the same folder, which nobody has by now.
+    pub(super) fn another(&self) -> Box<DiskQueue> {
+        let (when_full, opened) = (self.port.when_full(), self.reopened());
+        Box::new(DiskQueue::new(making(
+            opened,
+            self.settings,
+            when_full,
+            &self.memory,
+            &self.later,
+            &self.submit,
+        )))
     }
 
     pub(super) fn intake(&self, stage: Stage) -> Intake {
@@ -99,6 +114,42 @@ impl DiskWorld {
             .engine
             .outlet("in", stage, vec![Rc::clone(&self.pipeline)]);
         outlet.intake()
+    }
+
+    /// A source whose events go to the disk and, by another route, to the sink for the letters.
+    pub(super) fn intake_to_both(&self, stage: Stage) -> Intake {
+        let route = |port: &Rc<Port>| Route {
+            port: Rc::clone(port),
+            condition: None,
+            required: true,
+        };
+        let routes = vec![route(&self.port), route(&self.letters)];
+        let both = Pipeline::new("both", Vec::new(), routes, None);
+        self.engine.outlet("both", stage, vec![both]).intake()
+    }
+
+    /// The oldest job of that label is lost with what it has of the log, as by a panic.
+    pub(super) fn lose(&self, label: &str) {
+        let mut jobs = self.jobs.borrow_mut();
+        let at = jobs.iter().position(|job| job.0 == label).unwrap();
+        let (_, job, then) = jobs.remove(at).unwrap();
+        drop(jobs);
+        drop(job);
+        then(None);
+        self.later.run();
+    }
+
+    /// Sends until something is to be evicted.
+    pub(super) fn send_until_eviction(&self, intake: &Intake) {
+        for _ in 0..60 {
+            drop(self.send(intake).add_both(|_| ()));
+            self.later.run();
+            self.settle();
+            if self.has_job("disk buffer eviction") {
+                return;
+            }
+        }
+        panic!("it is never full");
     }
 
     /// Runs the oldest job of that label.
@@ -145,6 +196,28 @@ impl DiskWorld {
     /// A quarter of a megabyte in 256 events.
     pub(super) fn send(&self, intake: &Intake) -> Deferred<Delivered> {
         intake.deliver(batch(256, 1024))
+    }
+}
+
+fn making(
+    opened: disk::Opened,
+    settings: Settings,
+    when_full: WhenFull,
+    memory: &Memory,
+    later: &Rc<Later>,
+    submit: &Submit,
+) -> Making {
+    Making {
+        name: "out".into(),
+        opened,
+        settings,
+        // Nothing but one part at a time is ready: the rest is read.
+        memory_bytes: 1 << 20,
+        when_full,
+        memory: memory.clone(),
+        vias: Vias::default(),
+        scheduler: Rc::clone(later) as Rc<dyn Scheduler>,
+        submit: Rc::clone(submit),
     }
 }
 

@@ -16,6 +16,7 @@ use marline::telemetry::capture::Capture;
 use marline::time::{Duration, Scheduler};
 
 mod disk;
+mod ends;
 mod exchanges;
 mod policies;
 mod world;

@@ -8,7 +8,9 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Collector, check_once, free_port, relay, reload, until};
+use super::{
+    Answer, Collector, check_once, free_port, named, relay, reload, reload_to, status, until,
+};
 use crate::process::Daemon;
 
 #[test]
@@ -111,6 +113,46 @@ fn f_037_a_config_that_is_no_file_is_a_quick_error() {
             .write_all(format!("n {number}\n").as_bytes())
             .unwrap();
         collector.wait_for(number + 1);
+    }
+    assert_eq!(daemon.stop().code(), 0);
+}
+
+/// A disk buffer that was opened for a configuration that cannot be is closed: the next reload
+/// finds it free, and as it was left.
+#[test]
+fn f_026_a_reload_that_fails_closes_the_disk_buffers_that_it_opened() {
+    let (collector, listen, nowhere) = (Collector::start(), free_port(), free_port());
+    let good = relay(listen, collector.address, "");
+    let extra = format!(
+        "{good}[pipeline.extra]\nfrom = [\"in\"]\nto = [\"extra\"]\n\
+         [sink.extra]\ntype = \"socket\"\naddress = \"tcp://{nowhere}\"\n\
+         encode = \"raw\"\nbuffer.disk = \"8MiB\"\n"
+    );
+    let daemon = Daemon::start(&extra);
+    let mut sender = TcpStream::connect(listen).unwrap();
+    let lines: String = (0..100).map(|number| format!("n {number}\n")).collect();
+    sender.write_all(lines.as_bytes()).unwrap();
+    collector.wait_for(100);
+    let buffered = || named(&status(&daemon)["sinks"], "extra")["buffer"]["events"].clone();
+    until("all is on the disk", || buffered() == 100);
+    reload_to(&daemon, &good);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = taken.local_addr().unwrap();
+    let bad = format!(
+        "{extra}[source.bad]\ntype = \"socket\"\nlisten = [\"tcp://{busy}\"]\n\
+         [pipeline.bad]\nfrom = [\"bad\"]\nto = [\"out\"]\n"
+    );
+    daemon.write_config(&bad);
+    for _ in 0..5 {
+        let Answer { text, code } = reload(&daemon);
+        assert_eq!(code, 75, "{text}");
+        assert!(text.contains("in use"), "{text}");
+    }
+    reload_to(&daemon, &extra);
+    let opened = daemon.records("buffer_opened");
+    for record in &opened[1..] {
+        assert_eq!(record["recovered"], 100, "{opened:?}");
+        assert_eq!(record["may_repeat"], 0, "{opened:?}");
     }
     assert_eq!(daemon.stop().code(), 0);
 }

@@ -84,7 +84,11 @@ impl Inspection {
         let behind = |pair: &&[Listed]| pair[1].base_seq <= from_seq;
         let skipped = self.segments.windows(2).take_while(behind).count();
         let segments = &self.segments[skipped..];
-        let oldest_seq = segments.first().map_or(self.end_seq, |l| l.base_seq);
+        let mut oldest_seq = segments.first().map_or(self.end_seq, |l| l.base_seq);
+        if !self.is_in_use {
+            // Whatever is missing before that was not deleted meanwhile, but is lost.
+            oldest_seq = oldest_seq.min(self.first_seq);
+        }
         Walk {
             inspection: self,
             segments,

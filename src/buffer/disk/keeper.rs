@@ -129,11 +129,23 @@ impl Keeper {
     ///
     /// # Errors
     /// The next start repeats more than it must.
-    pub fn close(mut self, acked_seq: u64, durable_seq: u64) -> Result<(), KeepError> {
+    pub fn close(self, acked_seq: u64, durable_seq: u64) -> Result<(), KeepError> {
+        self.end(acked_seq, durable_seq, true)
+    }
+
+    /// As [`Keeper::close`], where something at or above `acked_seq` may have been delivered.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn leave(self, acked_seq: u64, durable_seq: u64) -> Result<(), KeepError> {
+        self.end(acked_seq, durable_seq, false)
+    }
+
+    fn end(mut self, acked_seq: u64, durable_seq: u64, is_closed: bool) -> Result<(), KeepError> {
         if self.shared.table().segments().is_empty() {
             return Ok(());
         }
-        self.advance(acked_seq.min(durable_seq), durable_seq, true)?;
+        self.advance(acked_seq.min(durable_seq), durable_seq, is_closed)?;
         let below = self.shared.table().below(self.acked_seq);
         self.delete(&below).map(drop)
     }

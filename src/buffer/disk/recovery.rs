@@ -327,7 +327,10 @@ impl Recovery {
         if below.is_empty() {
             return keeper;
         }
-        let _ = keeper.keep(marks.first_seq, marks.next_seq);
+        // The tail is not copied yet: what is not proven must not be said to be durable.
+        let durable_seq = slot.map_or(0, |slot| slot.durable_seq);
+        let durable_seq = durable_seq.max(marks.proven_seq).max(marks.first_seq);
+        let _ = keeper.keep(marks.first_seq, durable_seq);
         let findings = below.iter().map(|entry| {
             Finding::whole(segment_name(entry.base_seq), entry.bytes, What::Resurrected)
         });

@@ -12,6 +12,7 @@ use crate::buffer::disk::{
     CommitError, Committed, Evicted, KeepError, Keeper, Kept, ReadOutcome, Reader, Recovered,
     Writer,
 };
+use crate::pipeline::queue::SHUTDOWN;
 use crate::time::{Duration, Instant};
 
 /// Runs a job on a storage thread and then calls back from the turn with what it did; with
@@ -24,8 +25,10 @@ pub(super) type Job = Box<dyn FnOnce() -> Done + Send>;
 pub enum Done {
     /// A group was written, or not.
     Wrote(Box<Writer>, Result<Committed, CommitError>),
-    /// What was written before was synced, or the next segment was made; or not.
+    /// What was written before was synced, or not.
     Synced(Box<Writer>, Result<(), CommitError>),
+    /// The next segment was made, or not: the commit that needs it says why.
+    Prepared(Box<Writer>),
     /// Records were read, or not.
     Read(Box<Reader>, std::io::Result<ReadOutcome>),
     /// What is delivered was written down, or not.
@@ -156,6 +159,7 @@ impl Inner {
                     }
                 }
             }
+            Some(Done::Prepared(writer)) => self.lanes.borrow_mut().writer = Some(writer),
             Some(Done::Read(reader, result)) => {
                 self.lanes.borrow_mut().reader = Some(reader);
                 self.was_read(result);
@@ -174,6 +178,7 @@ impl Inner {
             None => {
                 let why = "a storage job was lost; restart the daemon".to_owned();
                 self.log_failure(&why);
+                self.is_lost.set(true);
                 self.fail(why);
             }
         }
@@ -197,7 +202,7 @@ impl Inner {
         }
         // A commit that was under way when the end was asked for may have failed.
         let left = self.state.borrow_mut().take_unwritten();
-        left.into_iter().for_each(|part| part.evicted("shutdown"));
+        left.into_iter().for_each(|part| part.evicted(SHUTDOWN));
         // And one that went well has made parts ready for a sink that is no more.
         self.leave();
         let (writer, keeper) = {
@@ -208,18 +213,20 @@ impl Inner {
         let (Some(writer), Some(keeper)) = (writer, keeper) else {
             return self.closed(Ok(()));
         };
-        let (acked, durable) = {
+        let (acked, durable, is_whole) = {
             let state = self.state.borrow();
-            (state.acked.through(), state.durable_seq)
+            let acked = state.acked.through();
+            (acked, state.durable_seq, state.is_left_whole())
         };
         self.submit(
             "disk buffer end",
             Box::new(move || {
                 let written = writer.close().map_err(|error| error.to_string());
-                let kept = keeper
-                    .close(acked, durable)
-                    .map_err(|error| error.to_string());
-                Done::Closed(written.and(kept))
+                let kept = match is_whole {
+                    true => keeper.close(acked, durable),
+                    false => keeper.leave(acked, durable),
+                };
+                Done::Closed(written.and(kept.map_err(|error| error.to_string())))
             }),
         );
     }

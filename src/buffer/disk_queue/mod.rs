@@ -83,6 +83,8 @@ struct Inner {
     /// What the files take, in bytes, as of the last job.
     used_bytes: Cell<u64>,
     failure: RefCell<Option<Rc<str>>>,
+    /// A part of the log is gone with its job: the failure is for good.
+    is_lost: Cell<bool>,
     closing: RefCell<Closing>,
 }
 
@@ -124,6 +126,7 @@ impl DiskQueue {
             recovered_events: recovered.events,
             used_bytes: Cell::new(recovered.used_bytes),
             failure: RefCell::default(),
+            is_lost: Cell::new(false),
             closing: RefCell::new(Closing::Open),
         }))
     }
@@ -150,6 +153,9 @@ impl Queue for DiskQueue {
     fn push(&self, part: Part) {
         for (part, bytes_max) in self.0.cut(part) {
             self.0.take_in(part, bytes_max);
+        }
+        if self.0.is_lost.get() {
+            self.0.refuse_waiting();
         }
         self.0.advance();
     }
@@ -323,7 +329,8 @@ impl Inner {
         let (ready, on_disk, claims) = {
             let mut state = self.state.borrow_mut();
             let ready = state.ready_below(upto_seq);
-            let on_disk = upto_seq.saturating_sub(state.read_seq);
+            let left = state.left_below(upto_seq);
+            let on_disk = upto_seq.saturating_sub(state.read_seq) + left;
             let (first, claims) = (state.read_seq, state.claims_below(upto_seq));
             state.read_seq = first.max(upto_seq);
             state.acked.add(first.min(upto_seq), upto_seq);
@@ -336,7 +343,15 @@ impl Inner {
     /// Nothing can be made durable: whoever waits for that is told, and may send again.
     fn fail(&self, why: String) {
         *self.failure.borrow_mut() = Some(why.into());
-        let claims = self.state.borrow_mut().take_durable_answers();
+        self.refuse_waiting();
+    }
+
+    /// Where the failure is for good, so is it for who waits for more than durability.
+    fn refuse_waiting(&self) {
+        let claims = match self.is_lost.get() {
+            true => self.state.borrow_mut().take_answers(),
+            false => self.state.borrow_mut().take_durable_answers(),
+        };
         let sink = self.name.to_string();
         let failure = Failure::new(Refused::StorageFailed { sink });
         release(claims.into_iter(), Some(&failure));

@@ -49,6 +49,11 @@ pub(super) struct State {
     awaited: VecDeque<Awaited>,
     /// Somebody reads from `read_seq` on.
     pub(super) is_reading: bool,
+    /// Parts that were ready at the end and are on disk alone now: the number of the first event
+    /// of each, and how many of them are open. An eviction may be under way that takes them.
+    left: Vec<(u64, u64)>,
+    /// Events below may have been delivered by an earlier process.
+    doubtful_seq: u64,
 }
 
 impl State {
@@ -68,6 +73,11 @@ impl State {
             ready_bytes_max,
             awaited: VecDeque::new(),
             is_reading: false,
+            left: Vec::new(),
+            doubtful_seq: match recovered.may_repeat {
+                0 => 0,
+                _ => recovered.next_seq,
+            },
         }
     }
 
@@ -205,6 +215,21 @@ impl State {
         taken
     }
 
+    /// Whether all that is not done with was left on disk as it had come: nothing of it is with
+    /// a sink or may have been delivered.
+    pub(super) fn is_left_whole(&self) -> bool {
+        let left: u64 = self.left.iter().map(|(_, events)| events).sum();
+        let done_seq = self.acked.through();
+        let is_doubtful = done_seq < self.doubtful_seq;
+        !is_doubtful && left == self.read_seq.saturating_sub(done_seq)
+    }
+
+    /// Takes what was left on disk below `seq`, which is there no more; answers how many events.
+    pub(super) fn left_below(&mut self, seq: u64) -> u64 {
+        let gone = self.left.extract_if(.., |(first_seq, _)| *first_seq < seq);
+        gone.map(|(_, events)| events).sum()
+    }
+
     /// Takes what no commit is at work on.
     pub(super) fn take_unwritten(&mut self) -> Vec<Part> {
         let taken: Vec<Unwritten> = self.unwritten.drain(self.writing..).collect();
@@ -224,6 +249,15 @@ impl State {
             .collect()
     }
 
+    /// Takes who waits for whatever is not durable or not in memory, to be told.
+    pub(super) fn take_answers(&mut self) -> Vec<Claim> {
+        let parts = self.unwritten.iter_mut();
+        let parts = parts.filter_map(|waits| waits.part.take_answer());
+        let awaited = self.awaited.iter_mut();
+        let awaited = awaited.filter_map(|awaited| awaited.claim.take_answer());
+        parts.chain(awaited).collect()
+    }
+
     /// Leaves everything on disk: the claims on what was there, and the parts that are there no
     /// more. The cursor says `kept_seq`; what is below and was not delivered was evicted while
     /// the sink had it.
@@ -231,6 +265,8 @@ impl State {
         self.ready_bytes = 0;
         let is_gone = |part: &Part| part.record().is_some_and(|it| it.first_seq < kept_seq);
         let (gone, ready): (Vec<_>, Vec<_>) = self.ready.drain(..).partition(is_gone);
+        let place = |part: &Part| Some((part.record()?.first_seq, part.len()));
+        self.left.extend(ready.iter().filter_map(place));
         let ready = ready.into_iter().filter_map(Part::spilled);
         let awaited = self.awaited.drain(..).map(|awaited| awaited.claim);
         (ready.chain(awaited).collect(), gone)

@@ -55,7 +55,7 @@ impl Inner {
                 "disk buffer segment",
                 Box::new(move || {
                     let _ = writer.prepare();
-                    Done::Synced(writer, Ok(()))
+                    Done::Prepared(writer)
                 }),
             ),
         }
@@ -93,6 +93,9 @@ impl Inner {
 
     /// The device has done what it was asked.
     pub(super) fn healed(&self) {
+        if self.is_lost.get() {
+            return;
+        }
         if std::mem::take(&mut self.lanes.borrow_mut().failures) > 0 {
             *self.failure.borrow_mut() = None;
             BufferRecovered { sink: &self.name }.log();
@@ -155,6 +158,11 @@ impl Inner {
     fn crowd_out(&self) {
         let parts = self.state.borrow_mut().take_unwritten();
         parts.into_iter().for_each(Part::crowded_out);
+        // Nothing is left whose writing would show that a device that had failed is well: what
+        // comes next has to, and is not refused for that.
+        if !self.is_lost.get() {
+            *self.failure.borrow_mut() = None;
+        }
     }
 
     /// A planted bug, for the tests of durability to find: what finds no room is forgotten.

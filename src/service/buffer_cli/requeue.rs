@@ -269,7 +269,11 @@ impl Moving<'_> {
         }
         let from = self.from;
         from.writer.close().map_err(|error| failed(&error))?;
-        let closed = from.keeper.close(self.seq, from.recovered.next_seq);
+        let (seq, end) = (self.seq, from.recovered.next_seq);
+        let closed = match from.recovered.may_repeat == 0 || seq == end {
+            true => from.keeper.close(seq, end),
+            false => from.keeper.leave(seq, end),
+        };
         closed.map_err(|error| failed(&error))
     }
 }

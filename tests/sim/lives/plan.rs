@@ -62,21 +62,8 @@ impl Plan {
     pub fn new(seed: u64) -> Plan {
         // Other draws than those of a single life with the same seed.
         let mut random = Random::new(seed ^ 0x6c69_7665_7300_0000);
-        let resets = random.chance(300);
-        let mut faults = FaultPlan::seeded(&mut random);
-        if !resets {
-            faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
-        }
-        if random.chance(100) {
-            faults = faults.with(Fault::BitFlipped, 500);
-        }
         let mut more = Random::new(seed ^ 0x7265_6c6f_6164_0000);
-        let dies_unread = resets && more.chance(DYING);
-        if dies_unread {
-            // The judge goes by the order of connections, and by who they belonged to.
-            let plan = faults.with(Fault::AcceptDelayed, 0);
-            faults = plan.with(Fault::AcceptRefused, 0);
-        }
+        let (faults, [resets, dies_unread]) = faults(&mut random, &mut more);
         let names = if random.chance(300) {
             &["a", "b"][..]
         } else {
@@ -241,6 +228,25 @@ const DISK_SIZE: &str = "8MiB";
 /// How much is posted in the small plan.
 #[cfg(test)]
 const SMALL_REQUESTS: usize = 6;
+
+/// What goes wrong; whether connections are reset, and collectors die over unread bytes.
+fn faults(random: &mut Random, more: &mut Random) -> (FaultPlan, [bool; 2]) {
+    let resets = random.chance(300);
+    let mut faults = FaultPlan::seeded(random);
+    if !resets {
+        faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
+    }
+    if random.chance(100) {
+        faults = faults.with(Fault::BitFlipped, 500);
+    }
+    let dies_unread = resets && more.chance(DYING);
+    if dies_unread {
+        // The judge goes by the order of connections, and by who they belonged to.
+        let plan = faults.with(Fault::AcceptDelayed, 0);
+        faults = plan.with(Fault::AcceptRefused, 0);
+    }
+    (faults, [resets, dies_unread])
+}
 
 /// How many of those with resets have collectors that die over unread bytes.
 const DYING: u16 = 500;

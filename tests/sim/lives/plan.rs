@@ -76,7 +76,7 @@ impl Plan {
         let mut sinks: Vec<Sinking> = sinks.collect();
         let reloads = reloads(&sinks, &mut more);
         let is_pressed = !reloads.is_empty() && more.chance(PRESSED);
-        if is_pressed {
+        if is_pressed || (dies_unread && more.chance(PRESSED_DYING)) {
             sinks.iter_mut().for_each(press);
         }
         let others = sinks.iter().filter(|it| !matches!(it, Sinking::File(_)));
@@ -249,7 +249,7 @@ fn faults(random: &mut Random, more: &mut Random) -> (FaultPlan, [bool; 2]) {
 }
 
 /// How many of those with resets have collectors that die over unread bytes.
-const DYING: u16 = 500;
+const DYING: u16 = 700;
 
 /// How many seeds of a thousand reload, how often at most, and until when.
 const RELOADED: u16 = 600;
@@ -259,6 +259,9 @@ const RELOADS_LAST: Duration = Duration::from_secs(4);
 /// How many of them have collectors that are slower than what comes, which is much, so that
 /// something is always on its way to them, and most of it not even written.
 const PRESSED: u16 = 250;
+
+/// How many of those whose collectors die over unread bytes have slow ones.
+const PRESSED_DYING: u16 = 700;
 
 /// Where the sink is that is beside the others, and where others are moved to.
 const BESIDE_PORT: u16 = 6003;

@@ -18,6 +18,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use marline::deferred;
 use marline::pipeline::memory::Memory;
 use marline::reactor::{Exit, Handle, Reactor, Status, Worker};
 use marline::service::assembly::Daemon;
@@ -155,6 +156,12 @@ fn held_events(daemon: &Daemon) -> u64 {
     in_sinks.sum::<u64>() + daemon.open_events()
 }
 
+/// Lets go of the coroutines of a process that is gone: here they belong to the thread.
+fn end_coroutines() {
+    deferred::drop_coroutines();
+    deferred::run_woken();
+}
+
 /// Runs a seed.
 pub fn run(seed: u64) -> Result<Report, String> {
     run_plan(Plan::new(seed))
@@ -184,6 +191,7 @@ pub fn run_plan(mut plan: Plan) -> Result<Report, String> {
     let result = lives.live().and_then(|()| lives.report());
     // What is planned holds the world, and the world holds what plans.
     io.end();
+    end_coroutines();
     result
 }
 
@@ -360,6 +368,9 @@ impl Lives {
         // Its jobs are gone with it.
         life.worker.shutdown();
         drop(life.reactor);
+        // So are its coroutines; what is left of one would wake the reactor of the next life.
+        drop(life.daemon);
+        end_coroutines();
     }
 
     fn live_to_the_end(

@@ -62,21 +62,8 @@ impl Plan {
     pub fn new(seed: u64) -> Plan {
         // Other draws than those of a single life with the same seed.
         let mut random = Random::new(seed ^ 0x6c69_7665_7300_0000);
-        let resets = random.chance(300);
-        let mut faults = FaultPlan::seeded(&mut random);
-        if !resets {
-            faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
-        }
-        if random.chance(100) {
-            faults = faults.with(Fault::BitFlipped, 500);
-        }
         let mut more = Random::new(seed ^ 0x7265_6c6f_6164_0000);
-        let dies_unread = resets && more.chance(DYING);
-        if dies_unread {
-            // The judge goes by the order of connections, and by who they belonged to.
-            let plan = faults.with(Fault::AcceptDelayed, 0);
-            faults = plan.with(Fault::AcceptRefused, 0);
-        }
+        let (faults, [resets, dies_unread]) = faults(&mut random, &mut more);
         let names = if random.chance(300) {
             &["a", "b"][..]
         } else {
@@ -89,7 +76,7 @@ impl Plan {
         let mut sinks: Vec<Sinking> = sinks.collect();
         let reloads = reloads(&sinks, &mut more);
         let is_pressed = !reloads.is_empty() && more.chance(PRESSED);
-        if is_pressed {
+        if is_pressed || (dies_unread && more.chance(PRESSED_DYING)) {
             sinks.iter_mut().for_each(press);
         }
         let others = sinks.iter().filter(|it| !matches!(it, Sinking::File(_)));
@@ -242,8 +229,27 @@ const DISK_SIZE: &str = "8MiB";
 #[cfg(test)]
 const SMALL_REQUESTS: usize = 6;
 
+/// What goes wrong; whether connections are reset, and collectors die over unread bytes.
+fn faults(random: &mut Random, more: &mut Random) -> (FaultPlan, [bool; 2]) {
+    let resets = random.chance(300);
+    let mut faults = FaultPlan::seeded(random);
+    if !resets {
+        faults = faults.with(Fault::Reset, 0).with(Fault::AcceptAborted, 0);
+    }
+    if random.chance(100) {
+        faults = faults.with(Fault::BitFlipped, 500);
+    }
+    let dies_unread = resets && more.chance(DYING);
+    if dies_unread {
+        // The judge goes by the order of connections, and by who they belonged to.
+        let plan = faults.with(Fault::AcceptDelayed, 0);
+        faults = plan.with(Fault::AcceptRefused, 0);
+    }
+    (faults, [resets, dies_unread])
+}
+
 /// How many of those with resets have collectors that die over unread bytes.
-const DYING: u16 = 500;
+const DYING: u16 = 700;
 
 /// How many seeds of a thousand reload, how often at most, and until when.
 const RELOADED: u16 = 600;
@@ -253,6 +259,9 @@ const RELOADS_LAST: Duration = Duration::from_secs(4);
 /// How many of them have collectors that are slower than what comes, which is much, so that
 /// something is always on its way to them, and most of it not even written.
 const PRESSED: u16 = 250;
+
+/// How many of those whose collectors die over unread bytes have slow ones.
+const PRESSED_DYING: u16 = 700;
 
 /// Where the sink is that is beside the others, and where others are moved to.
 const BESIDE_PORT: u16 = 6003;

@@ -1,4 +1,7 @@
 //! Reloads while a daemon of several lives runs: to the forms that the plan has, one at a time.
+//!
+//! A reload that is refused changes nothing, and the forms say so; a life that ends in the midst
+//! of one is followed by a life of the new form, for the file says that by then.
 
 use std::rc::Rc;
 

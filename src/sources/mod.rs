@@ -4,7 +4,9 @@
 //! nothing of each other, of steps or of sinks.
 
 mod bodies;
+mod command;
 mod datagrams;
+mod exec;
 mod fetch;
 mod framed;
 mod generate;
@@ -14,6 +16,7 @@ mod listening;
 mod losses;
 mod reading;
 mod socket;
+mod stdin;
 
 use crate::pipeline::descriptor::Descriptor;
 
@@ -23,5 +26,7 @@ pub const ALL: &[&Descriptor] = &[
     &fetch::DESCRIPTOR,
     &http::DESCRIPTOR,
     &http_poll::DESCRIPTOR,
+    &stdin::DESCRIPTOR,
+    &exec::DESCRIPTOR,
     &generate::DESCRIPTOR,
 ];

@@ -48,6 +48,7 @@ use crate::reactor::{
 };
 use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
 use crate::telemetry::layer::{LevelSwitch, Levels};
+use crate::telemetry::tap::Tap;
 use crate::telemetry::{self, Format, LastErrors, Level};
 use crate::time::{Duration, Instant};
 use crate::transport::{FdStore, Inherited, Meter, Network, NetworkOptions, SysNet};
@@ -89,6 +90,7 @@ pub fn run(path: &Path, config: Config, parts: Parts, env: ReadEnvironment) -> u
         paths: Paths::of(&config.daemon, &env, nix::unistd::geteuid().is_root()),
         last_errors: guard.last_errors(),
         levels: guard.levels(),
+        tap: guard.tap(),
         env,
     };
     let code = match Life::begin(config, parts, surroundings) {
@@ -123,6 +125,7 @@ struct Surroundings {
     paths: Paths,
     last_errors: Arc<LastErrors>,
     levels: LevelSwitch,
+    tap: Arc<Tap>,
     env: ReadEnvironment,
 }
 
@@ -515,6 +518,7 @@ fn resources(
     resources.lend(handle.clone());
     resources.lend::<Arc<dyn Storage>>(Arc::new(SystemStorage));
     resources.lend(Host::new(&around.paths.state_dir));
+    resources.lend(Arc::clone(&around.tap));
     Ok(resources)
 }
 

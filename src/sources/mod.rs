@@ -12,6 +12,7 @@ mod framed;
 mod generate;
 mod http;
 mod http_poll;
+mod internal;
 mod listening;
 mod losses;
 mod reading;
@@ -28,5 +29,6 @@ pub const ALL: &[&Descriptor] = &[
     &http_poll::DESCRIPTOR,
     &stdin::DESCRIPTOR,
     &exec::DESCRIPTOR,
+    &internal::DESCRIPTOR,
     &generate::DESCRIPTOR,
 ];

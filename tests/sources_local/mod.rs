@@ -5,6 +5,7 @@
 //! Processes are looked for in /proc: none may be left behind, ended or not.
 
 mod exec;
+mod internal;
 mod stdin;
 
 use std::path::Path;

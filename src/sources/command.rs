@@ -123,10 +123,17 @@ impl Runner {
             let runner = weak.upgrade();
             if let Some(runner) = runner.filter(|runner| !runner.is_stopping.get()) {
                 *runner.turn.borrow_mut() = Some(turn);
-                runner.tick();
+                runner.begin();
             }
         });
         drop(begun);
+    }
+
+    /// Starts the first run, unless it was stopped before.
+    pub fn begin(self: &Rc<Self>) {
+        if !self.is_stopping.get() {
+            self.tick();
+        }
     }
 
     /// No more runs, and the one that goes on is ended. Fires when all that it has printed was

@@ -4,6 +4,7 @@
 //! nothing of each other, of steps or of sinks.
 
 mod bodies;
+mod checkpoint;
 mod command;
 mod datagrams;
 mod exec;
@@ -13,6 +14,7 @@ mod generate;
 mod http;
 mod http_poll;
 mod internal;
+mod journald;
 mod listening;
 mod losses;
 mod reading;
@@ -29,6 +31,7 @@ pub const ALL: &[&Descriptor] = &[
     &http_poll::DESCRIPTOR,
     &stdin::DESCRIPTOR,
     &exec::DESCRIPTOR,
+    &journald::DESCRIPTOR,
     &internal::DESCRIPTOR,
     &generate::DESCRIPTOR,
 ];

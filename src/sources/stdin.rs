@@ -213,16 +213,15 @@ impl Reader {
         self.is_stopping.set(true);
         let (promise, deferred) = Deferred::new();
         *self.over.borrow_mut() = Some(promise);
-        let state = self.state.borrow();
-        match &*state {
-            State::Stream(connection) => connection.drain(DRAIN_LIMIT),
+        let idle = match &*self.state.borrow() {
+            State::Stream(connection) => return draining(connection, deferred),
             // What is being read at this moment is still delivered.
-            State::File(file) if file.is_reading.get() => {}
-            State::File(_) | State::Waiting | State::Over => {
-                drop(state);
-                self.over();
-            }
-        }
+            State::File(file) if file.is_reading.get() => return deferred,
+            State::File(file) => Some(Rc::clone(file)),
+            State::Waiting | State::Over => None,
+        };
+        idle.iter().for_each(|file| file.cut());
+        self.over();
         deferred
     }
 
@@ -231,6 +230,11 @@ impl Reader {
             connection.abort();
         }
     }
+}
+
+fn draining(connection: &Connection, over: Deferred<()>) -> Deferred<()> {
+    connection.drain(DRAIN_LIMIT);
+    over
 }
 
 /// How long a writer that never pauses is read on after a stop was asked for.
@@ -351,9 +355,7 @@ impl FileReader {
             return self.failed(&reader, &error);
         }
         if reader.is_stopping.get() {
-            self.input
-                .borrow_mut()
-                .finish(End::Cut("the daemon stopped"));
+            self.cut();
             return reader.ended(false);
         }
         let is_blocked = self.input.borrow().is_blocked();
@@ -362,6 +364,12 @@ impl FileReader {
             let this = Rc::clone(self);
             self.reactor.call_soon(move |_| this.read());
         }
+    }
+
+    /// Reads no more, though there is more.
+    fn cut(&self) {
+        let end = End::Cut("the daemon stopped");
+        self.input.borrow_mut().finish(end);
     }
 
     fn failed(&self, reader: &Rc<Reader>, error: &dyn DisplayDebug) {

@@ -19,8 +19,8 @@ use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
 pub use commands::{
-    CommandCounts, CommandEnded, CommandFailed, CommandRecovered, CommandSaid, CommandSkipped,
-    CommandStarted, InputEnded, InputFailed,
+    CheckpointFailed, CommandCounts, CommandEnded, CommandFailed, CommandRecovered, CommandSaid,
+    CommandSkipped, CommandStarted, InputEnded, InputFailed,
 };
 pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
 pub use reload::{BufferLeft, BufferOrphaned, ReloadFailed, ReloadIgnored, Reloaded, SinkRemoved};

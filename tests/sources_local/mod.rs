@@ -6,6 +6,7 @@
 
 mod exec;
 mod internal;
+mod journald;
 mod stdin;
 
 use std::path::Path;

@@ -49,6 +49,30 @@ impl InputFailed<'_> {
     }
 }
 
+/// How far a source has come cannot be read or written.
+#[derive(Debug)]
+pub struct CheckpointFailed<'a> {
+    /// The source.
+    pub component: &'a str,
+    /// Where its checkpoint is.
+    pub folder: &'a dyn DisplayDebug,
+    /// What is wrong.
+    pub error: &'a dyn DisplayDebug,
+}
+
+impl CheckpointFailed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let CheckpointFailed {
+            component,
+            folder,
+            error,
+        } = self;
+        tracing::error!(component, event = "checkpoint_failed", folder = %folder, error = %error,
+            "the checkpoint in {folder}: {error}");
+    }
+}
+
 /// A command runs.
 #[derive(Debug)]
 pub struct CommandStarted<'a> {

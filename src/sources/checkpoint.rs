@@ -104,7 +104,9 @@ impl Checkpoint {
         }
         let Some(bytes) = self.pending.take() else {
             let flushed = self.flushed.take();
-            flushed.into_iter().for_each(|it| drop(it.callback(())));
+            for promise in flushed {
+                promise.callback(());
+            }
             return;
         };
         self.is_writing.set(true);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::deferred::{Deferred, Failure, Permit, Promise};
 use crate::pipeline::facts::Facts;
-use crate::protocol::{Framer, Frames, Framing, framer};
+use crate::protocol::{End, Framer, Frames, Framing, framer};
 use crate::reactor::{Child, CommandLine, Ending, Handle, Spawned, Tell, TimerGuard};
 use crate::telemetry::events::{
     CommandCounts, CommandEnded, CommandFailed, CommandRecovered, CommandSaid, CommandSkipped,
@@ -528,8 +528,7 @@ impl Protocol for Complaints {
     }
 
     fn closed(mut self: Box<Self>, _reason: &CloseReason) {
-        self.framer
-            .finish(crate::protocol::End::Clean, &mut self.frames);
+        self.framer.finish(End::Clean, &mut self.frames);
         self.log();
     }
 }

@@ -239,7 +239,7 @@ impl Running {
     /// Records dropped for want of room.
     fn dropped(&self) -> u64 {
         if let Some(listener) = &*self.listener.borrow() {
-            self.dropped.set(listener.dropped());
+            self.dropped.set(listener.dropped_in_all());
         }
         self.dropped.get()
     }

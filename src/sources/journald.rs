@@ -59,15 +59,16 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         ),
         Opt::new(
             "since",
-            "where the first start begins: \"now\", \"boot\" (what came since the boot), \"all\", or \
-             a time as journalctl takes it; later starts go on where the former ended",
+            "where the first start begins: \"now\", \"boot\" (what came since the boot), \"all\", \
+             or a time as journalctl takes it; later starts go on where the former ended",
             Kind::Text(Some(check_since)),
         )
         .default("\"now\""),
         Opt::new(
             "fields",
-            "\"usual\" makes events with timestamp, host, app, procid, facility, severity, unit and \
-             message; \"all\" adds every other field of the entry under its name in lower case",
+            "\"usual\" makes events with timestamp, host, app, procid, facility, severity, \
+             unit and message; \"all\" adds every other field of the entry under its name in \
+             lower case",
             Kind::Word(&["usual", "all"]),
         )
         .default("\"usual\""),

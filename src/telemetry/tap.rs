@@ -90,8 +90,8 @@ impl Listener {
     }
 
     /// Records dropped so far for want of room.
-    pub fn dropped(&self) -> u64 {
-        lock(&self.ear.state).dropped_in_all
+    pub fn dropped_in_all(&self) -> u64 {
+        lock(&self.ear.state).all_dropped
     }
 }
 
@@ -116,7 +116,7 @@ struct State {
     /// Called, and not come yet.
     is_called: bool,
     dropped: u64,
-    dropped_in_all: u64,
+    all_dropped: u64,
 }
 
 impl Ear {
@@ -173,7 +173,7 @@ impl State {
             self.waiting.len() >= WAITING_MAX || self.waiting_bytes + bytes > WAITING_BYTES_MAX;
         if is_full {
             self.dropped += 1;
-            self.dropped_in_all += 1;
+            self.all_dropped += 1;
             return;
         }
         self.waiting_bytes += bytes;
@@ -255,7 +255,7 @@ mod tests {
         for callsite in 0..WAITING_MAX + 5 {
             tap.observe(&record(Level::Warn, callsite)).unwrap();
         }
-        assert!(listener.dropped() >= 5);
+        assert!(listener.dropped_in_all() >= 5);
         let taken = listener.take(usize::MAX);
         assert!(taken.len() <= WAITING_MAX + 1);
         let last = taken.last().unwrap();

@@ -171,7 +171,7 @@ fn the_first_start_begins_now_and_a_damaged_checkpoint_is_said() {
         "{called:?}"
     );
     let ended = daemon.stop();
-    fs::write(&place_of(ended.folder.path()), "garbage").unwrap();
+    fs::write(place_of(ended.folder.path()), "garbage").unwrap();
     let daemon = launch_in(ended.folder, &config);
     daemon.wait_for("checkpoint_failed");
     wait_until("it runs all the same", || {
@@ -215,7 +215,8 @@ fn the_real_journalctl_reads_a_real_journal() {
         return skip(NAME, "systemd-journal-remote cannot write a journal here");
     }
     let config = "[source.in]\ntype = \"journald\"\nsince = \"all\"\nfields = \"all\"\n\
-                  directory = \"{folder}/journal\"\nmatches = [\"SYSLOG_IDENTIFIER=marline-test\"]\n";
+                  directory = \"{folder}/journal\"\n\
+                  matches = [\"SYSLOG_IDENTIFIER=marline-test\"]\n";
     let config = config.to_owned() + &to_json_file();
     let daemon = launch_in(folder, &config);
     let printed = lines_when(&daemon, "all entries", |lines| lines.len() >= 100);

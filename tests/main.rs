@@ -36,6 +36,7 @@ mod reload;
 mod sim;
 mod sink_file;
 mod skips;
+mod sources_local;
 mod steps_config;
 mod steps_events;
 mod steps_memory;

@@ -1,4 +1,4 @@
-//! What only one may have: an address to listen on, a file to write.
+//! What only one may have: an address to listen on, a file to write, standard input.
 //!
 //! Which options claim something is said by their descriptors; here the claims of all
 //! components are compared. Addresses are compared as far as text goes: `0.0.0.0`, `[::]` and
@@ -35,6 +35,7 @@ pub fn check(claims: &[Claim], findings: &mut Findings) {
                     spoken(first)
                 )
             }
+            Claims::StandardInput => format!("{} reads standard input already", spoken(first)),
             _ if first.owner == second.owner => format!("`{}` is listened on twice", second.text),
             _ => format!(
                 "`{}` is already listened on by {}",
@@ -46,6 +47,7 @@ pub fn check(claims: &[Claim], findings: &mut Findings) {
         finding.also(first.place, "first taken here");
         finding.help(match second.claims {
             Claims::File => "let the pipelines name one sink",
+            Claims::StandardInput => "let the pipelines name one source",
             _ if first.owner == second.owner => "once is enough",
             _ => "use another port, or let the pipelines name one source",
         });
@@ -67,6 +69,7 @@ fn clash(first: &Claim, second: &Claim) -> bool {
     match first.claims {
         Claims::Nothing => false,
         Claims::File => first.text == second.text,
+        Claims::StandardInput => true,
         Claims::Listener => same_listener(&first.text, &second.text),
     }
 }

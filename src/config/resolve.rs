@@ -157,6 +157,19 @@ impl Resolver<'_> {
         }
     }
 
+    /// Notes that the component at `place` reads standard input, where one of its options says so.
+    pub fn claim_standard_input(&mut self, owner: &str, declared: &[&Opt], place: Place) {
+        let claims = Claims::StandardInput;
+        if declared.iter().any(|opt| opt.claims == claims) {
+            self.claims.push(Claim {
+                claims,
+                text: "standard input".to_owned(),
+                owner: owner.to_owned(),
+                place,
+            });
+        }
+    }
+
     /// The declared options among the entries, dotted names put together; others are errors.
     /// The second list names the options that those others were probably meant to be.
     pub fn keys<'t>(

@@ -123,6 +123,7 @@ fn component(
     let mut declared: Vec<&'static Opt> = vec![&TYPE];
     declared.extend(descriptor.all_options());
     let owner = format!("{}.{}", role.word(), entry.key);
+    resolver.claim_standard_input(&owner, &declared, entry.key_place);
     let options = resolver.options(&owner, &declared, entries, entry.key_place)?;
     Some(Component {
         name: entry.key.as_str().into(),

@@ -194,6 +194,8 @@ pub enum Claims {
     Listener,
     /// A file that only one writer may have.
     File,
+    /// Standard input: whatever the option's value, its component is the only reader.
+    StandardInput,
 }
 
 /// A component's own test of a text (an address, a pattern, a condition, a template). The

@@ -9,7 +9,8 @@
 //!   batch; [`letter`]: what no sink takes
 //! - [`condition`], [`template`], [`encode`]: VRL, texts with fields, events as bytes
 //! - [`ledger`]: the two books; [`memory`]: the budget
-//! - [`facts`], [`health`]: what components tell whoever asks how they are
+//! - [`facts`], [`health`]: what components tell whoever asks how they are; [`host`]: what they
+//!   ask of the daemon
 //!
 //! The pipeline does no IO and knows no reactor. Components call it; it answers with Deferreds
 //! and with calls queued for the turn.
@@ -25,6 +26,7 @@ pub mod facts;
 pub mod graph;
 pub mod guard;
 pub mod health;
+pub mod host;
 pub mod intake;
 pub mod ledger;
 pub mod letter;

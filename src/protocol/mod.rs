@@ -1,7 +1,8 @@
 //! Sans-IO framers and message parsers: bytes in, ranges out.
 //!
 //! A framer cuts a byte stream into frames (RFC 6587 octet counting, lines, netstrings, ...);
-//! a message parser reads one frame (JSON, logfmt, access logs) into ranges of it. Nothing here
+//! a message parser reads one frame (JSON, logfmt, access logs) into ranges of it; the
+//! journal's export format is a stream of entries. Nothing here
 //! knows a socket, a file, a clock or an event, and nothing here builds values.
 //!
 //! Invariants, all tested:
@@ -21,6 +22,7 @@ mod datagram;
 mod delimited;
 mod encode;
 mod frames;
+pub mod journal_export;
 pub mod json;
 mod length_u32;
 pub mod logfmt;

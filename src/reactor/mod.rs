@@ -12,6 +12,7 @@
 //! - An idle reactor makes no system call: it waits for an edge, a deadline or its waker.
 //! - A panic or an error ends what it belongs to (a source, a call), never the loop.
 
+pub mod child;
 mod cooperate;
 mod core;
 mod durability;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use crate::time::{Clock, SystemClock};
 
+pub use self::child::{Child, CommandLine, Ending, Spawned, Tell};
 pub use self::cooperate::{CooperativeTask, Cooperator, Step, TaskError};
 pub use self::core::{Exit, Options, PanicPolicy};
 #[doc(hidden)]

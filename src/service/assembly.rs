@@ -15,6 +15,7 @@ use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::graph::Pipeline;
+use crate::pipeline::host::Host;
 use crate::pipeline::intake::{Engine, Flow, Outlet};
 use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
@@ -224,6 +225,11 @@ impl Daemon {
         });
         source.is_started = lines.is_ok();
         note(about, label, lines)
+    }
+
+    /// What components ask of the daemon.
+    pub(super) fn host(&self) -> Host {
+        self.world.resources.borrow().get::<Host>().clone()
     }
 
     /// The network that components are lent.

@@ -43,6 +43,7 @@ use crate::buffer::storage_sys::SystemStorage;
 use crate::config::{Config, Parts};
 use crate::deferred::{Deferred, Failure};
 use crate::pipeline::component::Resources;
+use crate::pipeline::host::Host;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::SHUTDOWN;
 use crate::reactor::{
@@ -51,6 +52,7 @@ use crate::reactor::{
 };
 use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
 use crate::telemetry::layer::{LevelSwitch, Levels};
+use crate::telemetry::tap::Tap;
 use crate::telemetry::{self, Format, LastErrors, Level};
 use crate::time::{Duration, Instant};
 use crate::transport::{FdStore, Inherited, Meter, Network, NetworkOptions, SysNet};
@@ -93,6 +95,7 @@ pub fn run(path: &Path, config: Config, parts: Parts, env: ReadEnvironment) -> u
         paths: Paths::of(&config.daemon, &env, nix::unistd::geteuid().is_root()),
         last_errors: guard.last_errors(),
         levels: guard.levels(),
+        tap: guard.tap(),
         env,
     };
     let code = match Life::begin(config, parts, surroundings) {
@@ -127,6 +130,7 @@ struct Surroundings {
     paths: Paths,
     last_errors: Arc<LastErrors>,
     levels: LevelSwitch,
+    tap: Arc<Tap>,
     env: ReadEnvironment,
 }
 
@@ -198,7 +202,7 @@ impl Life {
         let handle = reactor.handle();
         let began = (handle.now(), handle.wall());
         let memory = Memory::new(memory_limit::of(&config.daemon));
-        let world = world(&handle, &memory, &around.paths)?;
+        let world = world(&handle, &memory, &around)?;
         for name in world.buffers.orphans(&config) {
             BufferOrphaned { name: &name }.log();
         }
@@ -236,6 +240,7 @@ impl Life {
         life.open_metrics(&status)?;
         life.plan_stop(&handle);
         life.answer_signals(&handle)?;
+        life.answer_components(&handle);
         life.say_ready(&handle, began.0);
         Ok(life)
     }
@@ -343,6 +348,21 @@ impl Life {
         Ok(())
     }
 
+    /// What components may ask of the daemon.
+    fn answer_components(&self, handle: &Handle) {
+        let host = self.daemon.host();
+        let (daemon, stop) = (Rc::downgrade(&self.daemon), Rc::clone(&self.stop));
+        let handle = handle.clone();
+        host.on_stop(move |reason| {
+            if let Some(daemon) = daemon.upgrade().filter(|_| !stop.has_begun()) {
+                stop.begin(&handle, reason, daemon.stop_timeout());
+                handle.stop(Exit::Stopped);
+            }
+        });
+        let daemon = Rc::downgrade(&self.daemon);
+        host.set_books(move || daemon.upgrade().map_or_else(Vec::new, |it| books::all(&it)));
+    }
+
     fn live(mut self) -> u8 {
         let handle = self.reactor.handle();
         let exit = self.reactor.run();
@@ -376,20 +396,27 @@ impl Stop {
     /// Tells, whenever it is asked, whether the stop was asked for.
     fn is_asked(self: &Rc<Self>) -> Box<dyn Fn() -> bool> {
         let stop = Rc::clone(self);
-        Box::new(move || stop.began.get().is_some())
+        Box::new(move || stop.has_begun())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.began.get().is_some()
+    }
+
+    /// The stop begins; the reactor is still to be told.
+    fn begin(&self, handle: &Handle, reason: &str, limit: Duration) {
+        self.began.set(Some(handle.now()));
+        Stopping { reason, limit }.log();
+        notify::stopping(handle, "stopping: delivering what was received");
+        notify::extend_while_stopping(handle);
     }
 
     /// A signal asks for the stop: the first begins it, the second hurries, the third ends.
     fn asked(&self, handle: &Handle, signal: Signal, asked: u32, limit: Duration) {
-        if asked == 1 {
-            self.began.set(Some(handle.now()));
-            Stopping {
-                reason: signal.name(),
-                limit,
-            }
-            .log();
-            notify::stopping(handle, "stopping: delivering what was received");
-            notify::extend_while_stopping(handle);
+        if asked == 1 && self.has_begun() {
+            // Asked for by a component already; whoever sends a first signal is not in a hurry.
+        } else if asked == 1 {
+            self.begin(handle, signal.name(), limit);
             handle.stop(Exit::Signal(signal.number()));
         } else if asked == 2 {
             tracing::warn!(
@@ -480,8 +507,9 @@ fn reloader(
 }
 
 /// What the daemon lives on.
-fn world(handle: &Handle, memory: &Memory, paths: &Paths) -> Result<World, Refusal> {
-    let resources = resources(handle, memory)?;
+fn world(handle: &Handle, memory: &Memory, around: &Surroundings) -> Result<World, Refusal> {
+    let paths = &around.paths;
+    let resources = resources(handle, memory, around)?;
     let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
     Ok(World {
         memory: memory.clone(),
@@ -492,7 +520,11 @@ fn world(handle: &Handle, memory: &Memory, paths: &Paths) -> Result<World, Refus
 }
 
 /// What components may ask for.
-fn resources(handle: &Handle, memory: &Memory) -> Result<Resources, Refusal> {
+fn resources(
+    handle: &Handle,
+    memory: &Memory,
+    around: &Surroundings,
+) -> Result<Resources, Refusal> {
     let net = SysNet::new();
     let net = net.map_err(|error| Refusal::System("cannot reserve a descriptor", error))?;
     let options = NetworkOptions {
@@ -505,6 +537,8 @@ fn resources(handle: &Handle, memory: &Memory) -> Result<Resources, Refusal> {
     resources.lend(Network::new(handle, Rc::new(net), options));
     resources.lend(handle.clone());
     resources.lend::<Arc<dyn Storage>>(Arc::new(SystemStorage));
+    resources.lend(Host::new(&around.paths.state_dir));
+    resources.lend(Arc::clone(&around.tap));
     Ok(resources)
 }
 

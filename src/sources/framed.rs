@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::deferred::Failure;
+use crate::deferred::{Deferred, Failure, Promise};
 use crate::event::{Batch, Event, Origin, Span};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
@@ -54,6 +54,9 @@ pub struct InputShared {
     reads: Option<Box<dyn Reads>>,
     counts: InputCounts,
     losses: Losses,
+    /// Batches whose delivery is not over.
+    open_batches: Cell<u64>,
+    settled: RefCell<Option<Promise<()>>>,
 }
 
 impl InputShared {
@@ -74,6 +77,8 @@ impl InputShared {
             reads,
             counts: InputCounts::default(),
             losses: Losses::default(),
+            open_batches: Cell::new(0),
+            settled: RefCell::default(),
         })
     }
 
@@ -183,11 +188,30 @@ impl InputShared {
     /// counted here and is in the books of the sink that gave up.
     pub fn deliver(self: &Rc<Self>, intake: &Intake, batch: Batch) {
         add(&self.counts.events, batch.events.len() as u64);
+        add(&self.open_batches, 1);
         let shared = Rc::clone(self);
         let count_failure = move |result: Result<Delivered, Failure>| {
             add(&shared.counts.failed_batches, u64::from(result.is_err()));
+            shared.open_batches.set(shared.open_batches.get() - 1);
+            shared.check_settled();
         };
         drop(intake.deliver(batch).add_both(count_failure));
+    }
+
+    /// Fires when every batch that was delivered has come to the source's stage, or was given
+    /// up. For one caller at a time.
+    pub fn settled(&self) -> Deferred<()> {
+        let (promise, deferred) = Deferred::new();
+        *self.settled.borrow_mut() = Some(promise);
+        self.check_settled();
+        deferred.named("what a source delivered")
+    }
+
+    fn check_settled(&self) {
+        if self.open_batches.get() == 0 {
+            let promise = self.settled.borrow_mut().take();
+            promise.map(|promise| promise.callback(()));
+        }
     }
 
     /// The input of one connection, file or datagram socket.
@@ -266,7 +290,27 @@ impl FramedInput {
         self.has_ended
     }
 
-    fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
+    /// The same input, read by `reading`.
+    pub fn read_by(mut self, reading: Box<dyn Reading>) -> FramedInput {
+        self.reading = Some(reading);
+        self
+    }
+
+    /// Whether to read no more for now; [`FramedInput::on_resume`] says when to go on.
+    pub fn is_blocked(&self) -> bool {
+        self.intake.is_blocked()
+    }
+
+    /// Sets the call that says that there is room again.
+    pub fn on_resume(&self, resume: impl FnMut() + 'static) {
+        self.intake.on_resume(resume);
+    }
+
+    /// Delivers the events that the next bytes complete, wherever these were read.
+    ///
+    /// # Errors
+    /// The framing is broken: nothing after this is parsed.
+    pub fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
         add(&self.shared.counts.bytes, bytes.len() as u64);
         let mut frames = self.shared.frames.take();
         self.framer.push(bytes, &mut frames);
@@ -277,7 +321,8 @@ impl FramedInput {
         error.map_or(Ok(()), Err)
     }
 
-    fn finish(&mut self, end: End) {
+    /// The stream has ended: what it left behind is an event.
+    pub fn finish(&mut self, end: End) {
         let mut frames = self.shared.frames.take();
         self.framer.finish(end, &mut frames);
         self.hand_over(&mut frames);

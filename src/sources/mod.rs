@@ -4,16 +4,22 @@
 //! nothing of each other or of sinks, and of steps only how they read a protocol.
 
 mod bodies;
+mod checkpoint;
+mod command;
 mod datagrams;
+mod exec;
 mod fetch;
 mod framed;
 mod generate;
 mod http;
 mod http_poll;
+mod internal;
+mod journald;
 mod listening;
 mod losses;
 mod reading;
 mod socket;
+mod stdin;
 mod syslog;
 
 use crate::pipeline::descriptor::Descriptor;
@@ -25,5 +31,9 @@ pub const ALL: &[&Descriptor] = &[
     &fetch::DESCRIPTOR,
     &http::DESCRIPTOR,
     &http_poll::DESCRIPTOR,
+    &stdin::DESCRIPTOR,
+    &exec::DESCRIPTOR,
+    &journald::DESCRIPTOR,
+    &internal::DESCRIPTOR,
     &generate::DESCRIPTOR,
 ];

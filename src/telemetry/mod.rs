@@ -9,7 +9,8 @@
 //! Nobody who logs ever waits: a full queue drops the record and counts it, and the count is
 //! logged when there is room again. No byte of a peer reaches a terminal or a line border
 //! unescaped. An idle writer sleeps without a time limit. [`last_errors`] remembers what each
-//! component complained of last.
+//! component complained of last; a [`tap`] lets the
+//! records through that become events.
 //!
 //! Not here: counters of events (`pipeline` keeps its ledgers), metrics, and the start of the
 //! writer's thread, which the caller passes in.
@@ -23,6 +24,7 @@ pub mod layer;
 pub mod queue;
 pub mod record;
 mod storm;
+pub mod tap;
 pub mod writer;
 
 use std::io::{self, IsTerminal};
@@ -40,6 +42,7 @@ pub use record::Level;
 
 use layer::{Layer, LevelSwitch, Levels};
 use queue::Queue;
+use tap::Tap;
 use writer::Output;
 
 /// What `daemon.log` says.
@@ -93,13 +96,16 @@ where
     spawn("log", body).map_err(InitError::Thread)?;
     let levels = LevelSwitch::new(Levels::new(options.level, options.levels));
     let last_errors = Arc::<LastErrors>::default();
-    let observers: Vec<Arc<dyn layer::Observer>> = vec![queue.clone(), last_errors.clone()];
+    let tap = Arc::<Tap>::default();
+    let observers: Vec<Arc<dyn layer::Observer>> =
+        vec![queue.clone(), last_errors.clone(), tap.clone()];
     let layer = Layer::new(levels.clone(), Box::new(SystemClock::new()), observers);
     tracing::subscriber::set_global_default(Registry::default().with(layer))
         .map_err(|_| InitError::AlreadySet)?;
     Ok(Guard {
         queue,
         last_errors,
+        tap,
         levels,
     })
 }
@@ -127,6 +133,7 @@ fn human() -> Format {
 pub struct Guard {
     queue: Arc<Queue>,
     last_errors: Arc<LastErrors>,
+    tap: Arc<Tap>,
     levels: LevelSwitch,
 }
 
@@ -143,6 +150,11 @@ impl Guard {
     /// What each component complained of last.
     pub fn last_errors(&self) -> Arc<LastErrors> {
         Arc::clone(&self.last_errors)
+    }
+
+    /// Records as they come.
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.tap)
     }
 
     /// Changes what is written.

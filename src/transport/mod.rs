@@ -7,6 +7,7 @@
 //! - [`connection`]: [`Protocol`] and [`Connection`]; `stream`: how they work; `outbox`: the
 //!   write queue; [`chunk`]: what sockets are read into
 //! - [`listener`] and [`limits`]; [`connector`] and [`resolver`]; [`client`] and [`backoff`]
+//! - [`stdin`]: what the process was given to read
 //! - [`datagram`]; `handover`: sockets that stay open while their owners change; [`store`]:
 //!   sockets that outlive the process
 //!
@@ -30,6 +31,7 @@ pub mod network;
 mod outbox;
 mod outq;
 pub mod resolver;
+pub mod stdin;
 pub mod store;
 mod stream;
 pub mod sys;
@@ -53,5 +55,6 @@ pub use net::{
 pub use network::{Network, NetworkOptions};
 pub use outbox::Mark;
 pub use resolver::Resolver;
+pub use stdin::StandardInput;
 pub use store::FdStore;
 pub use sys::SysNet;

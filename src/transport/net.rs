@@ -267,6 +267,12 @@ pub trait Net {
     /// `close`, for its owner goes on using it.
     fn adopt(&self, descriptor: OwnedFd) -> io::Result<(SocketId, SocketKind)>;
 
+    /// Takes the end of a byte stream that somebody else opened, to be read: a pipe, a terminal,
+    /// a connected socket. What cannot be waited for (a file) is refused by the poller later.
+    fn adopt_stream(&self, _descriptor: OwnedFd) -> io::Result<SocketId> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes a socket back that a former process of this daemon had bound: from now on it is as
     /// if it had been bound here with these options, its path too.
     fn take_back(&self, descriptor: OwnedFd, _options: &BindOptions) -> io::Result<SocketId> {

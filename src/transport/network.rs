@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,14 +13,15 @@ use super::address::Address;
 use super::adopt::{Carries, Inherited};
 use super::chunk::{ChunkPool, Meter};
 use super::client::{Client, ClientOptions, Dialler};
-use super::connection::{Connection, ConnectionId, Protocol};
+use super::connection::{Connection, ConnectionId, Peer, Protocol};
 use super::connector::{self, ConnectOptions};
 use super::datagram::{self, DatagramOptions, DatagramSocket, Datagrams};
 use super::handover::Places;
 use super::listener::{self, Accept, ListenError, ListenOptions, Listener};
-use super::net::{Net, SocketId};
+use super::net::{Endpoint, Net, SocketId};
 use super::resolver::Resolver;
 use super::store::{FdStore, Store};
+use super::stream::{Stream, StreamParts};
 use crate::deferred::Deferred;
 use crate::reactor::Handle;
 
@@ -141,6 +143,27 @@ impl Network {
         datagrams: Box<dyn Datagrams>,
     ) -> Deferred<DatagramSocket> {
         datagram::dial(self, address, options, datagrams)
+    }
+
+    /// Reads a byte stream that was opened by somebody else: a pipe, a terminal. There is
+    /// nobody to write to at its other end. The protocol is told before this returns.
+    ///
+    /// # Errors
+    /// It cannot be waited for, or no descriptor is left; the protocol is dropped untold.
+    pub fn adopt_stream(
+        &self,
+        stream: OwnedFd,
+        protocol: Box<dyn Protocol>,
+    ) -> io::Result<Connection> {
+        let socket = self.net().adopt_stream(stream)?;
+        Stream::open(StreamParts {
+            network: self.clone(),
+            socket,
+            peer: Peer::new(Endpoint::Unnamed),
+            options: Rc::default(),
+            protocol,
+            permit: None,
+        })
     }
 
     /// A connection that is made again whenever it is lost; not started yet.

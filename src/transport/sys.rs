@@ -156,7 +156,8 @@ impl Net for SysNet {
 
     fn read(&self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
         self.with(socket, |fd| {
-            retry(|| rustix::net::recv(fd, &mut *into, RecvFlags::empty())).map(|(bytes, _)| bytes)
+            // As recv(2) without flags does, and it reads pipes, too.
+            retry(|| rustix::io::read(fd, &mut *into))
         })
     }
 
@@ -173,11 +174,16 @@ impl Net for SysNet {
     }
 
     fn shutdown_write(&self, socket: SocketId) -> io::Result<()> {
-        self.with(socket, |fd| Ok(rustix::net::shutdown(fd, Shutdown::Write)?))
+        self.with(socket, |fd| {
+            or_no_socket(rustix::net::shutdown(fd, Shutdown::Write))
+        })
     }
 
     fn take_error(&self, socket: SocketId) -> io::Result<()> {
-        self.with(socket, |fd| Ok(sockopt::socket_error(fd)??))
+        self.with(socket, |fd| match sockopt::socket_error(fd) {
+            Ok(met) => Ok(met?),
+            Err(error) => or_no_socket(Err(error)),
+        })
     }
 
     fn outq(&self, socket: SocketId) -> io::Result<usize> {
@@ -305,6 +311,12 @@ impl Net for SysNet {
             sockopt::set_tcp_nodelay(&descriptor, true)?;
         }
         Ok((self.insert(descriptor, None), kind))
+    }
+
+    fn adopt_stream(&self, descriptor: OwnedFd) -> io::Result<SocketId> {
+        rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&descriptor, true)?;
+        Ok(self.insert(descriptor, None))
     }
 
     fn take_back(&self, descriptor: OwnedFd, options: &BindOptions) -> io::Result<SocketId> {
@@ -543,6 +555,14 @@ fn kind_of(fd: BorrowedFd<'_>) -> io::Result<SocketKind> {
             ErrorKind::InvalidInput,
             "neither a listening stream socket nor a datagram socket",
         )),
+    }
+}
+
+/// What only sockets have, a pipe does without.
+fn or_no_socket(result: Result<(), Errno>) -> io::Result<()> {
+    match result {
+        Err(Errno::NOTSOCK) => Ok(()),
+        done => Ok(done?),
     }
 }
 

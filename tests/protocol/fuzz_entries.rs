@@ -8,6 +8,7 @@ use marline::event::Batch;
 use marline::event::codec::{self, NameCache};
 use marline::event::syslog::Settings;
 use marline::pipeline::encode::{Encoder, Frame, Output};
+use marline::protocol::journal_export::{Entries, FIELDS_MAX, Parser};
 use marline::protocol::json::{self, Kind};
 use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt, syslog};
 
@@ -288,6 +289,45 @@ impl syslog::LocalOffsets for Fixed {
         syslog::Offsets {
             before: self.0,
             after: self.0,
+        }
+    }
+}
+
+/// The same entries however the stream is cut, all within their limits. The first two bytes
+/// choose the limit and the cuts.
+pub fn journal_export(data: &[u8]) {
+    let [first, second, stream @ ..] = data else {
+        return;
+    };
+    let max = [1, 3, 20, 65_536][usize::from(first % 4)];
+    let read = |parts: &[&[u8]]| {
+        let mut parser = Parser::new(max);
+        let mut entries = Entries::default();
+        let read = parts
+            .iter()
+            .try_for_each(|part| parser.push(part, &mut entries));
+        (entries, read, parser.is_inside())
+    };
+    let whole = read(&[stream]);
+    let mut random = Random::new(u64::from(*second));
+    let mut parts = Vec::new();
+    let mut rest = stream;
+    for _ in 0..second % 8 {
+        let (part, after) = rest.split_at(random.below(rest.len() + 1));
+        parts.push(part);
+        rest = after;
+    }
+    parts.push(rest);
+    assert_eq!(read(&parts), whole);
+    let (entries, _, _) = &whole;
+    assert!(entries.bytes.len() <= stream.len());
+    for entry in &entries.list {
+        assert!(!entry.fields.is_empty() && entry.fields.len() <= FIELDS_MAX);
+        for field in &entry.fields {
+            assert!(!field.name.is_empty() && field.value.len() <= max);
+            assert_eq!(field.name.end, field.value.start);
+            let name = field.name.of(&entries.bytes);
+            assert!(!name.contains(&b'=') && !name.contains(&b'\n'));
         }
     }
 }

@@ -62,6 +62,9 @@ const WORDS: &[&[u8]] = &[
     b"\"GET / HTTP/1.1\"",
     b" - ",
     b"\\x22",
+    b"\x02\0\0\0\0\0\0\0",
+    b"\nA\n",
+    b"\nA=1\n",
     b"abcdefgh",
     b"<165>1 ",
     b"2026-11-27T10:00:00.5Z ",
@@ -231,6 +234,16 @@ fn syslog() {
         .map(|(text, _)| text.as_bytes())
         .collect();
     fuzz("syslog", &corpus, fuzz_entries::syslog);
+}
+
+#[test]
+fn journal_export() {
+    const CORPUS: &[&[u8]] = &[
+        b"\x03\x05__CURSOR=s=1\nMESSAGE=a=b\n\nMESSAGE\n\x04\0\0\0\0\0\0\0x\ny\n\n\n",
+        b"\x01\x02A=1\nB\n\0\0\0\0\0\0\0\0\n\n=x\n\n\nC=2\n\n",
+        b"\x02\x07A\n\x01\0\0\0\0\0\0\0xB=long value of many bytes\n\n",
+    ];
+    fuzz("journal_export", CORPUS, fuzz_entries::journal_export);
 }
 
 #[test]

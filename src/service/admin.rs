@@ -4,7 +4,8 @@
 //! `routes`, how is in `desk`.
 //!
 //! Nothing of this can hold up the data path or take anything down with it: connections have
-//! limits of their own. The path is taken over from a dead owner and removed at the end, as with every listener (F-077).
+//! limits of their own. The path is taken over from a dead owner and removed at the end, as with
+//! every listener (F-077).
 
 use std::path::Path;
 use std::rc::Rc;

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::rc::Rc;
 
 use crate::pipeline::facts::Facts;
 use crate::pipeline::graph::Pipeline;
@@ -35,7 +34,8 @@ pub fn page(status: &Status) -> String {
     let pipelines = status.daemon.pipelines();
     pipelines.iter().for_each(|one| pipeline(one, &mut page));
     for one in status.daemon.ports().iter() {
-        port(status, one, &mut page);
+        ledger(one, &mut page);
+        backlog(status, one, &mut page);
     }
     page.text()
 }
@@ -200,9 +200,8 @@ fn pipeline(pipeline: &Pipeline, page: &mut Page) {
     }
 }
 
-fn port(status: &Status, port: &Rc<Port>, page: &mut Page) {
-    let (books, name) = (port.ledger(), port.name());
-    let me = [("sink", name)];
+fn ledger(port: &Port, page: &mut Page) {
+    let (books, me) = (port.ledger(), [("sink", port.name())]);
     let accounts: [(&str, &str, &Count); 7] = [
         (
             "accepted_events",
@@ -251,6 +250,11 @@ fn port(status: &Status, port: &Rc<Port>, page: &mut Page) {
         "reason",
         &dropped,
     );
+}
+
+/// The backlog of a sink, and how it is.
+fn backlog(status: &Status, port: &Port, page: &mut Page) {
+    let (books, me) = (port.ledger(), [("sink", port.name())]);
     let help = "Events in the buffer";
     page.gauge("sink_buffered_events", help, &me, books.buffered.get());
     let help = "Events that the sink has and that have not arrived";

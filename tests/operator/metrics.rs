@@ -1,4 +1,6 @@
 //! The metrics listener: what it answers, and a real Prometheus that asks it.
+//!
+//! Numbers are waited for: the page is as true as the instant that it was made in.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,7 @@
 //! syslog-ng's `loggen`: many messages, every one of which must come.
+//!
+//! Each message has a number: none may be missing, and none may come twice. Datagrams are sent no
+//! faster than the receive buffer of 8 MiB bears.
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -1,4 +1,7 @@
 //! `logger` of util-linux, in all its modes.
+//!
+//! What it was told is compared with the fields of the event, for each format, with each part left
+//! out that it can leave out.
 
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! Messages by hand, over real sockets: dialects side by side on one port, the table of who speaks
 //! which, what is no syslog, numbers that are missing.
+//!
+//! And what has broken other parsers: it is an event here, whole.
 
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};

@@ -1,4 +1,6 @@
 //! Python's `logging.handlers.SysLogHandler`, over every transport that it has.
+//!
+//! Over TCP it ends messages with a NUL, so the source is told so (`framing = "nul"`).
 
 use std::process::Command;
 

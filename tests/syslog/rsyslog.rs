@@ -1,4 +1,7 @@
 //! rsyslog as a sender and as a receiver, in every framing and format that both have.
+//!
+//! One rsyslogd a case, with a configuration and a folder of its own; nothing of the machine's
+//! own rsyslog is touched.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -42,7 +45,8 @@ fn forward(daemon: &Daemon, target: SocketAddr, options: &str) -> (TempDir, Back
     let (input, ip, port) = (input.display(), target.ip(), target.port());
     let config = format!(
         "module(load=\"imfile\")\n\
-         input(type=\"imfile\" File=\"{input}\" Tag=\"web:\" Facility=\"local5\" Severity=\"warning\")\n\
+         input(type=\"imfile\" File=\"{input}\" Tag=\"web:\"\n\
+         \x20     Facility=\"local5\" Severity=\"warning\")\n\
          action(type=\"omfwd\" target=\"{ip}\" port=\"{port}\" {options})\n"
     );
     let running = rsyslogd(&folder, &config);
@@ -156,7 +160,8 @@ fn collector(folder: &TempDir, port: u16) -> Background {
          input(type=\"imtcp\" port=\"{port}\" address=\"127.0.0.1\")\n\
          input(type=\"imudp\" port=\"{port}\" address=\"127.0.0.1\")\n\
          template(name=\"j\" type=\"list\") {{ constant(value=\"{{\")\n{fields}\
-         property(outname=\"timestamp\" name=\"timereported\" dateFormat=\"rfc3339\" format=\"jsonf\")\n\
+         property(outname=\"timestamp\" name=\"timereported\" dateFormat=\"rfc3339\"\n\
+         \x20        format=\"jsonf\")\n\
          constant(value=\",\")\n\
          property(outname=\"message\" name=\"msg\" format=\"jsonf\")\n\
          constant(value=\"}}\\n\") }}\n\

@@ -47,7 +47,12 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("sinks", COMPONENTS),
     (
         "config",
-        &["pipeline::descriptor", "pipeline::options", "telemetry"],
+        &[
+            "pipeline::descriptor",
+            "pipeline::options",
+            "pipeline::addresses",
+            "telemetry",
+        ],
     ),
     ("service", &["*"]),
     ("sim", &["*"]),

@@ -410,7 +410,7 @@ impl SyslogCounts<'_> {
             overlong,
             sequence_missing,
             sequence_restarts,
-            "by format: {dialects}; {unparsed} unparsed, {sequence_missing} missing by their numbers"
+            "by format: {dialects}; {unparsed} unparsed, {sequence_missing} missing by number"
         );
     }
 }

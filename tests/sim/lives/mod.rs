@@ -310,10 +310,16 @@ impl Lives {
         let seed = self.plan.seed ^ (self.number() << 32);
         let daemon = world::start_daemon(&config, &handle, net.clone(), disk, &memory, seed);
         storage.plan_faults(self.plan.faults.clone());
-        let daemon = daemon.inspect_err(|_| {
-            net.kill_host();
-            worker.shutdown();
-        })?;
+        let daemon = match daemon {
+            Ok(daemon) => daemon,
+            Err(why) => {
+                net.kill_host();
+                worker.shutdown();
+                drop(reactor);
+                end_coroutines();
+                return Err(why);
+            }
+        };
         Ok(Life {
             reactor,
             worker,

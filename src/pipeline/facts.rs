@@ -4,6 +4,8 @@
 //! speaks to, how many connections it has, what it counts beside events. Everything here is a
 //! copy taken when somebody asks: nothing is kept for it, and nothing costs on the data path.
 
+use crate::transport::tls::CertificateFacts;
+
 /// The facts of one component. A kind that has none of something leaves it out.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -18,6 +20,8 @@ pub struct Facts {
     pub refused: Vec<(&'static str, u64)>,
     /// Its datagram sockets.
     pub sockets: Vec<SocketFacts>,
+    /// The certificates that its peers see.
+    pub certificates: Vec<CertificateFacts>,
 }
 
 /// The facts of one datagram socket.

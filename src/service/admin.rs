@@ -63,6 +63,7 @@ impl AdminSocket {
         };
         let server = Server::new(network.reactor(), COMPONENT.into(), options, desk);
         let options = ListenOptions {
+            tls: None,
             bind: BindOptions {
                 mode: 0o600,
                 backlog: BACKLOG,

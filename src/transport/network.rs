@@ -20,6 +20,7 @@ use super::listener::{self, Accept, ListenError, ListenOptions, Listener};
 use super::net::{Net, SocketId};
 use super::resolver::Resolver;
 use super::store::{FdStore, Store};
+use super::tls;
 use crate::deferred::Deferred;
 use crate::reactor::Handle;
 
@@ -39,6 +40,7 @@ struct Inner {
     inherited: RefCell<Inherited>,
     places: RefCell<Places>,
     store: RefCell<Store>,
+    tls: Rc<tls::Store>,
     connections: Cell<u64>,
     seed: Cell<u64>,
 }
@@ -71,6 +73,7 @@ impl Network {
                 seed: Cell::new(options.seed),
                 places: RefCell::default(),
                 store: RefCell::new(Store::new(options.store, returned)),
+                tls: Rc::default(),
             }),
             owner: "".into(),
         }
@@ -144,6 +147,11 @@ impl Network {
     /// A connection that is made again whenever it is lost; not started yet.
     pub fn client(&self, options: ClientOptions, dialler: Rc<dyn Dialler>) -> Client {
         Client::new(self.clone(), options, dialler)
+    }
+
+    /// The certificates, keys and authorities of all TLS sessions here.
+    pub fn tls(&self) -> &Rc<tls::Store> {
+        &self.inner.tls
     }
 
     /// The reactor that everything here runs on.

@@ -140,7 +140,7 @@ impl Stream {
         if self.peer.endpoint().is_ip() || !matches!(reason, CloseReason::Reset(_)) {
             self.snapshot_acked();
         }
-        self.outbox.borrow_mut().clear();
+        self.drop_queued();
         let net = self.network.net();
         match reason {
             CloseReason::Aborted | CloseReason::TimedOut("close" | "answer") => {
@@ -150,6 +150,11 @@ impl Stream {
         }
         drop(self.permit.take());
         let protocol = self.protocol.take();
+        if let Some(told) = self.secure.as_ref().and_then(|it| it.take_dialler()) {
+            // There was no connection, and the protocol of one that is dialled hears nothing.
+            drop(protocol);
+            return told(Err(&reason));
+        }
         if let Some(protocol) = protocol {
             protocol.closed(&reason);
         }

@@ -39,4 +39,5 @@ mod steps_events;
 mod steps_memory;
 mod systemd_units;
 mod telemetry_process;
+mod tls;
 mod transport;

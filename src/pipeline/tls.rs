@@ -5,6 +5,7 @@
 //! configuration and proved here, so that a pair that does not match never gets further;
 //! [`materials`] are what all of a configuration's components use, for the transports' store.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::descriptor::{Kind, Opt};
@@ -263,29 +264,27 @@ pub fn add_materials(options: &Options, materials: &mut Materials) -> Result<(),
         return Ok(());
     }
     if let Some((certificate, key)) = pair(options)? {
-        let name = name_of(certificate, key);
-        if !materials.identities.contains_key(&name) {
-            let identity = parse_identity(certificate, key)?;
-            materials.identities.insert(name, Arc::new(identity));
+        let place = materials.identities.entry(name_of(certificate, key));
+        if let Entry::Vacant(place) = place {
+            place.insert(Arc::new(parse_identity(certificate, key)?));
         }
     }
-    let option = if declares("tls.ca") {
-        "tls.ca"
-    } else {
-        "tls.client_ca"
+    let option = match declares("tls.ca") {
+        true => "tls.ca",
+        false => "tls.client_ca",
     };
-    if let Some(file) = options.file(option) {
-        let name = AuthoritiesName::File(file.path.clone());
-        if !materials.authorities.contains_key(&name) {
-            let parsed = authorities(file, option)?;
-            materials.authorities.insert(name, Arc::new(parsed));
-        }
-    } else if option == "tls.ca" && dials_tls(options) {
-        let name = AuthoritiesName::System;
-        if !materials.authorities.contains_key(&name) {
-            let system = Authorities::system().map_err(|error| mistake(&error, option))?;
-            materials.authorities.insert(name, Arc::new(system));
-        }
+    let file = options.file(option);
+    let name = match file {
+        Some(file) => AuthoritiesName::File(file.path.clone()),
+        None if option == "tls.ca" && dials_tls(options) => AuthoritiesName::System,
+        None => return Ok(()),
+    };
+    if let Entry::Vacant(place) = materials.authorities.entry(name) {
+        let found = match file {
+            Some(file) => authorities(file, option)?,
+            None => Authorities::system().map_err(|error| mistake(&error, option))?,
+        };
+        place.insert(Arc::new(found));
     }
     Ok(())
 }

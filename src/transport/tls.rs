@@ -18,6 +18,8 @@ pub mod pem;
 pub mod session;
 pub mod spec;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 pub use explain::HandshakeError;
 pub use pem::{Authorities, Identity, PemError};

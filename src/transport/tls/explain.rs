@@ -4,9 +4,7 @@
 
 use std::fmt;
 
-use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved,
-};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use crate::time::WallTime;
 
@@ -139,9 +137,6 @@ pub(super) fn session(error: &Error, opening: &Opening, is_secured: bool) -> Han
             "the client has no certificate, and tls.client_ca asks for one".into()
         }
         Error::PeerIncompatible(what) => incompatible(what, peer),
-        Error::PeerMisbehaved(PeerMisbehaved::RejectedEarlyDataInterleavedWithHandshakeMessage) => {
-            format!("the {peer} broke the protocol")
-        }
         error if !is_secured && is_no_tls(error) => {
             format!("what the {peer} sends is no TLS")
         }

@@ -81,7 +81,12 @@ impl Layer {
         loop {
             match self.session.reader().read(&mut into[filled..]) {
                 Ok(0) if filled < into.len() => return Ok((filled, Next::Ended)),
-                Ok(bytes) => filled += bytes,
+                // What follows may be the end, which has no bytes of its own.
+                Ok(bytes @ 1..) => {
+                    filled += bytes;
+                    continue;
+                }
+                Ok(_) => {}
                 Err(error) => debug_assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
             if filled == into.len() {

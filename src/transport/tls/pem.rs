@@ -251,27 +251,22 @@ fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError
 
 /// The key of a file; the first, as in files that openssl writes with parameters before it.
 fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    if is_encrypted(content) {
+        let help = "decrypt it: openssl pkey -in FILE -out FILE.plain, for the daemon alone";
+        let message = "the key is encrypted, and nobody is there to be asked";
+        return Err(PemError::key(message, help));
+    }
     for (kind, der) in sections(content, true)? {
-        let key = match kind {
+        return Ok(match kind {
             SectionKind::PrivateKey => PrivateKeyDer::Pkcs8(der.into()),
-            SectionKind::RsaPrivateKey if !is_encrypted(content) => {
-                PrivateKeyDer::Pkcs1(der.into())
-            }
-            SectionKind::EcPrivateKey if !is_encrypted(content) => PrivateKeyDer::Sec1(der.into()),
+            SectionKind::RsaPrivateKey => PrivateKeyDer::Pkcs1(der.into()),
+            SectionKind::EcPrivateKey => PrivateKeyDer::Sec1(der.into()),
             _ => continue,
-        };
-        return Ok(key);
+        });
     }
     let what = "a PEM file that begins with -----BEGIN PRIVATE KEY----- is needed";
     Err(if content.is_empty() {
         PemError::key("the file is empty", what)
-    } else if is_encrypted(content) {
-        let help =
-            "decrypt it: openssl pkey -in FILE -out FILE.plain, readable by the daemon alone";
-        PemError::key(
-            "the key is encrypted, and nobody is there to be asked",
-            help,
-        )
     } else if is_der(content) {
         let help = "convert it: openssl pkey -inform der -in FILE -out FILE.pem";
         PemError::key("the key is DER, not PEM", help)

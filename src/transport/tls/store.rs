@@ -42,34 +42,30 @@ impl Store {
     /// Takes in what is not there yet.
     pub fn add(&self, more: &Materials) {
         let mut materials = self.materials.borrow_mut();
-        for (name, identity) in &more.identities {
-            let place = materials.identities.entry(name.clone());
-            place.or_insert_with(|| Arc::clone(identity));
-        }
-        for (name, authorities) in &more.authorities {
-            let place = materials.authorities.entry(name.clone());
-            place.or_insert_with(|| Arc::clone(authorities));
-        }
+        let Materials {
+            identities,
+            authorities,
+        } = &mut *materials;
+        let added = add_to(identities, &more.identities) + add_to(authorities, &more.authorities);
         drop(materials);
-        self.change();
+        if added > 0 {
+            self.change();
+        }
     }
 
     /// Has these from now on and no others; says how many of those that were there before have
     /// another content now.
     pub fn replace(&self, new: Materials) -> usize {
-        let old = self.materials.replace(new);
-        let materials = self.materials.borrow();
-        let identities = old.identities.iter().filter(|(name, identity)| {
-            let now = materials.identities.get(*name);
-            now.is_some_and(|now| !now.is_same(identity))
-        });
-        let authorities = old.authorities.iter().filter(|(name, authorities)| {
-            let now = materials.authorities.get(*name);
-            now.is_some_and(|now| !now.is_same(authorities))
-        });
-        let renewed = identities.count() + authorities.count();
-        drop(materials);
-        self.change();
+        let mut materials = self.materials.borrow_mut();
+        let identities = Exchange::of(&materials.identities, &new.identities, Identity::is_same);
+        let of_others = (&materials.authorities, &new.authorities);
+        let authorities = Exchange::of(of_others.0, of_others.1, Authorities::is_same);
+        let renewed = identities.renewed + authorities.renewed;
+        if identities.is_one() || authorities.is_one() {
+            *materials = new;
+            drop(materials);
+            self.change();
+        }
         renewed
     }
 
@@ -120,6 +116,42 @@ impl Store {
                 about: identity.about.clone(),
             });
         all.collect()
+    }
+}
+
+/// Takes over what has no place yet; says how many.
+fn add_to<K: Clone + Ord, V>(to: &mut BTreeMap<K, Arc<V>>, from: &BTreeMap<K, Arc<V>>) -> usize {
+    let before = to.len();
+    for (name, value) in from {
+        to.entry(name.clone()).or_insert_with(|| Arc::clone(value));
+    }
+    to.len() - before
+}
+
+/// What is different between two states of the store.
+struct Exchange {
+    renewed: usize,
+    come_or_gone: bool,
+}
+
+impl Exchange {
+    fn of<K: Ord, V>(
+        old: &BTreeMap<K, Arc<V>>,
+        new: &BTreeMap<K, Arc<V>>,
+        is_same: impl Fn(&V, &V) -> bool,
+    ) -> Exchange {
+        let is_renewed = |(name, old): &(&K, &Arc<V>)| {
+            let new = new.get(*name);
+            new.is_some_and(|new| !is_same(old, new))
+        };
+        Exchange {
+            renewed: old.iter().filter(is_renewed).count(),
+            come_or_gone: !old.keys().eq(new.keys()),
+        }
+    }
+
+    fn is_one(&self) -> bool {
+        self.renewed > 0 || self.come_or_gone
     }
 }
 

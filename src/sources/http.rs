@@ -56,8 +56,8 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     options: &[
         Opt::new(
             "listen",
-            "where to listen: http://, https://, unix:// or systemd:NAME (tcp:// is http://, tls:// \
-             is https://)",
+            "where to listen: http://, https://, unix:// or systemd:NAME (tcp:// is http://, \
+             tls:// is https://)",
             addresses::LISTEN_HTTP,
         )
         .required()

@@ -1,4 +1,6 @@
 //! Certificates, good ones and bad ones, in files.
+//!
+//! [`Keys`] is what a test usually needs; [`Authority::sign_with`] makes what it needs beside.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,6 @@
 //! What a check says of TLS in a configuration: with its place, and what to do.
+//!
+//! Each mistake is made alone, in a configuration that is right otherwise.
 
 use std::fs;
 
@@ -93,7 +95,14 @@ fn a_listener_needs_a_certificate_that_is_one() {
         "toml:4:",
         &["a key, not a certificate"],
     );
-    let pair = format!("{certificate}, {key}");
+}
+
+#[test]
+fn what_a_listener_wants_of_clients_is_looked_at_too() {
+    let keys = Keys::new();
+    let listen = "listen = [\"tcp://127.0.0.1:1\", \"tls://127.0.0.1:2\"]\n";
+    let with = |tls: &str| format!("{listen}tls = {{ {tls} }}\n");
+    let pair = "certificate = \"{keys}/server.pem\", key = \"{keys}/server.key\"";
     let alone = format!("{pair}, client_auth = \"optional\"");
     wrong_source(&keys, &with(&alone), "toml:4:", &["set tls.client_ca"]);
     let no_ca = format!("{pair}, client_ca = \"{{keys}}/server.key\"");
@@ -114,7 +123,7 @@ fn a_listener_needs_a_certificate_that_is_one() {
     );
     let (said, code) = check(
         &keys,
-        &format!("[source.in]\ntype = \"socket\"\n{}{DISCARD}", with(&pair)),
+        &format!("[source.in]\ntype = \"socket\"\n{}{DISCARD}", with(pair)),
     );
     assert_eq!(code, 0, "{said}");
 }

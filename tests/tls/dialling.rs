@@ -1,5 +1,7 @@
 //! Servers that are not who they should be: they are sent nothing, and the log says what is
 //! wrong with them.
+//!
+//! Each is a collector that could read what it is sent, and counts it.
 
 use std::net::TcpListener;
 

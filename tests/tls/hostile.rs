@@ -1,5 +1,7 @@
 //! Peers that speak something else, nothing, or TLS that is none: each is told from the others
 //! in the log, brings no event in, and disturbs nobody.
+//!
+//! After each of them somebody who keeps the rules is served by the same daemon.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};

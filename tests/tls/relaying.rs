@@ -1,4 +1,6 @@
 //! Lines from end to end, in order and whole; and what is said of those that are not.
+//!
+//! The daemon is real, its peers are threads of the test.
 
 use std::io::Write;
 use std::net::Shutdown;

@@ -1,5 +1,7 @@
 //! Certificates that are renewed while connections are open, and those that are not because
 //! something is wrong with them.
+//!
+//! Which certificate a handshake sees is told by its serial number.
 
 use nix::sys::signal::Signal;
 
@@ -57,6 +59,8 @@ fn f_084_new_handshakes_see_the_new_certificate_and_open_connections_go_on() {
     let old = std::mem::replace(&mut keys.server, keys.authority.sign(HERE));
     assert!(has(&open.certificate(), &old.serial));
     assert_eq!(serial(&daemon, "sources", "in"), old.serial);
+    let (table, _, _) = marline(daemon.folder(), &["status", "--config", "marline.toml"]);
+    assert!(table.contains("days left"), "{table}");
     keys.write_pair("server", &keys.server);
     let (text, code) = reload(&daemon);
     assert_eq!(code, 0, "{text}");

@@ -1,5 +1,7 @@
 //! A collector behind TLS that dies: what its kernel had acknowledged and its process not read
 //! comes again, by marks that were translated; with an end in order nothing does.
+//!
+//! Frames are numbered, so that a missing one and one out of order are seen.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

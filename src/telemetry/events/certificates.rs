@@ -1,4 +1,7 @@
-//! What is logged of certificates: each at the start, at a reload, and once a day.
+//! What is logged of certificates.
+//!
+//! Each has one line at the start, at a reload, and once a day; the subject is ours, from a file
+//! of the configuration, and short.
 
 use super::DisplayDebug;
 

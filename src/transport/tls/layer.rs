@@ -79,6 +79,12 @@ impl Layer {
     ) -> Result<(usize, Next), HandshakeError> {
         let mut filled = 0;
         loop {
+            // Before anything of the stream, or that is wrong in it, which may have come with the
+            // end of the handshake.
+            if !self.is_secured && !self.session.is_handshaking() {
+                self.is_secured = true;
+                return Ok((filled, Next::Secured));
+            }
             match self.session.reader().read(&mut into[filled..]) {
                 Ok(0) if filled < into.len() => return Ok((filled, Next::Ended)),
                 // What follows may be the end, which has no bytes of its own.
@@ -97,10 +103,6 @@ impl Layer {
                     0 => Err(explain::session(error, &self.opening, self.is_secured)),
                     _ => Ok((filled, Next::Again)),
                 };
-            }
-            if !self.is_secured && !self.session.is_handshaking() {
-                self.is_secured = true;
-                return Ok((filled, Next::Secured));
             }
             if wire.is_empty() {
                 return Ok((filled, Next::Receive));

@@ -1,4 +1,6 @@
 //! What is wrong with files, and what is in good ones.
+//!
+//! The wrong ones are made out of good ones, so that each has one thing wrong with it.
 
 use super::*;
 use crate::time::WallTime;

@@ -1,4 +1,6 @@
 //! Sessions of both ends against each other without a socket, and files that are none.
+//!
+//! Certificates are made for each test; randomness comes from seeds.
 #![allow(clippy::unwrap_used)]
 
 mod files;

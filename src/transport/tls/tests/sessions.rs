@@ -1,4 +1,6 @@
 //! Both ends against each other: cut anywhere, damaged, ended; and what marks say.
+//!
+//! The wire is a vector. Loops are bounded, and every seed is printed where it fails.
 
 use bytes::Bytes;
 
@@ -46,7 +48,10 @@ impl End {
                     self.heard.extend_from_slice(&into[..bytes]);
                     match next {
                         Next::Again => {}
-                        Next::Secured => self.secured += 1,
+                        Next::Secured => {
+                            assert!(self.heard.is_empty(), "heard before it was secured");
+                            self.secured += 1;
+                        }
                         Next::Ended => self.ended = true,
                         Next::Receive => {
                             assert!(wire.is_empty(), "asked for more with some left");
@@ -232,6 +237,40 @@ fn an_end_that_comes_with_the_last_bytes_is_not_missed() {
         assert!(server.ended, "{length} bytes, room for {room}");
         assert_eq!(server.heard.len(), length);
     }
+}
+
+#[test]
+fn a_stream_that_comes_whole_with_the_end_of_the_handshake_comes_after_it() {
+    for version in [Version::V1_2, Version::V1_3] {
+        let world = World::new(version);
+        let (mut client, mut server) = (End::new(world.client()), End::new(world.server()));
+        client.say(b"all there is");
+        for _ in 0..4 {
+            let there = client.send(usize::MAX);
+            server.hear(&there, 100);
+            let back = server.send(usize::MAX);
+            // What it says from now on leaves together with its last words of the handshake.
+            client.closes = true;
+            client.hear(&back, 100);
+        }
+        assert_eq!((client.secured, server.secured), (1, 1));
+        assert!(server.ended && server.heard == b"all there is");
+    }
+}
+
+#[test]
+fn what_is_wrong_right_behind_the_handshake_is_not_wrong_in_it() {
+    let world = World::new(Version::V1_3);
+    let (mut client, mut server) = (End::new(world.client()), End::new(world.server()));
+    let hello = client.send(usize::MAX);
+    server.hear(&hello, 100);
+    let back = server.send(usize::MAX);
+    client.hear(&back, 100);
+    let mut finished = client.send(usize::MAX);
+    finished.extend([0x17, 3, 3, 0, 20].iter().chain(&[7; 20]));
+    server.hear(&finished, 100);
+    assert_eq!(server.secured, 1);
+    assert!(server.failure.is_some() && server.heard.is_empty());
 }
 
 #[test]

@@ -43,4 +43,5 @@ mod steps_memory;
 mod syslog;
 mod systemd_units;
 mod telemetry_process;
+mod tls;
 mod transport;

@@ -35,6 +35,9 @@ pub struct Difference {
     pub removed: Vec<String>,
     /// Options of `[daemon]` that are different and take effect with a restart only.
     pub at_start: Vec<&'static str>,
+    /// Files of certificates and authorities that have another content; their users are among
+    /// the kept ones. Whoever puts them in place counts them.
+    pub renewed: usize,
 }
 
 /// A component of which something is different.
@@ -118,6 +121,9 @@ impl fmt::Display for Difference {
             listed(self.added.iter().cloned()),
             listed(self.removed.iter().cloned())
         )?;
+        if self.renewed > 0 {
+            write!(f, "; certificates: {} renewed", self.renewed)?;
+        }
         if self.at_start.is_empty() {
             return Ok(());
         }
@@ -210,6 +216,8 @@ fn is_same(old: &Value, new: &Value) -> bool {
         (Value::Text(old), Value::Text(new)) => old == new,
         (Value::Word(old), Value::Word(new)) => old == new,
         (Value::Path(old), Value::Path(new)) => old == new,
+        // Whoever uses the file takes its new content as it is.
+        (Value::File(old), Value::File(new)) => old.path == new.path,
         (Value::Secret(old), Value::Secret(new)) => old == new,
         (Value::Any(old), Value::Any(new)) => old == new,
         (Value::List(old), Value::List(new)) => {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{File as Handle, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::pipeline::options::Place;
@@ -165,6 +165,12 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLarge(limit));
     }
     Ok(bytes)
+}
+
+/// Whether everybody may read the file.
+pub fn is_readable_by_all(path: &Path) -> bool {
+    let metadata = path.metadata();
+    metadata.is_ok_and(|metadata| metadata.mode() & 0o004 != 0)
 }
 
 fn check_regular(handle: &Handle) -> Result<(), ReadError> {

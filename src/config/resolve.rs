@@ -3,8 +3,10 @@
 //! The [`Resolver`] goes on after a mistake, so that one run finds them all; what it answers
 //! is `None` where something in it was wrong. It knows descriptors only, no component.
 
+use std::path::PathBuf;
+
 use super::claims::Claim;
-use super::files::Files;
+use super::files::{self, Files};
 use super::findings::Findings;
 use super::literal;
 use super::quantity;
@@ -12,7 +14,9 @@ use super::secret::{self, Environment, Wrong};
 use super::suggest;
 use super::tree::{Data, Entry, Node, shorten};
 use crate::pipeline::descriptor::{Claims, Kind, Opt, VALUE};
-use crate::pipeline::options::{Located, Mistake, Options, Place, Secret, Setting, Value};
+use crate::pipeline::options::{
+    FileContent, Located, Mistake, Options, Place, Secret, Setting, Value,
+};
 
 /// Whether a check may meet credentials that it cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,7 +342,8 @@ impl Resolver<'_> {
 
     /// A value that stands alone: a string, number or boolean.
     fn scalar(&mut self, kind: &Kind, node: &Node) -> Option<Located> {
-        let from_env = matches!(kind, Kind::Text(_) | Kind::Path) && secret::is_reference(node);
+        let may_be_env = matches!(kind, Kind::Text(_) | Kind::Path | Kind::File { .. });
+        let from_env = may_be_env && secret::is_reference(node);
         let env_text = if from_env {
             Some(self.environment(node)?)
         } else {
@@ -353,15 +358,29 @@ impl Resolver<'_> {
             _ => None,
         };
         match resolved {
-            Some(Ok(value)) => Some(Located {
-                value,
-                place: node.place,
-            }),
+            Some(Ok(value)) => {
+                self.warn_of_readers(kind, &value, node.place);
+                let place = node.place;
+                Some(Located { value, place })
+            }
             Some(Err(mistake)) => {
                 self.mistake(node.place, &mistake);
                 None
             }
             None => self.wrong_type(kind, node),
+        }
+    }
+
+    /// A key that everybody can read is no secret.
+    fn warn_of_readers(&mut self, kind: &Kind, value: &Value, place: Place) {
+        if let (Kind::File { is_private, .. }, Value::File(file)) = (kind, value)
+            && *is_private
+            && files::is_readable_by_all(&file.path)
+        {
+            let place = inside(place, self.files.text(place));
+            let message = "every user of this machine can read this key";
+            let help = format!("chmod o-rwx {}", file.path.display());
+            self.findings.warning(place, message).help(help);
         }
     }
 
@@ -473,7 +492,9 @@ fn takes(kind: &Kind, node: &Node) -> bool {
         (Kind::Either(kinds), _) => kinds.iter().any(|kind| takes(kind, node)),
         (Kind::Flag, data) => matches!(data, Data::Flag(_)),
         (Kind::List(_), data) => matches!(data, Data::List(_)),
-        (Kind::Text(_) | Kind::Path, Data::Table(_)) => secret::is_reference(node),
+        (Kind::Text(_) | Kind::Path | Kind::File { .. }, Data::Table(_)) => {
+            secret::is_reference(node)
+        }
         (Kind::Map(_) | Kind::Table(_) | Kind::Choice(_) | Kind::Secret, data) => {
             matches!(data, Data::Table(_))
         }
@@ -497,6 +518,7 @@ fn text_value(kind: &Kind, text: &str) -> Option<Result<Value, Mistake>> {
         Kind::Text(Some(check)) => check(text).map(|()| Value::Text(text.to_owned())),
         Kind::Path if text.is_empty() => Err(Mistake::new("the path is empty")),
         Kind::Path => Ok(Value::Path(text.into())),
+        Kind::File { words, .. } => word(words, text).map_or_else(|| file(text), Ok),
         Kind::Word(words) => word(words, text).ok_or_else(|| {
             let found = shorten(text);
             let mistake = Mistake::new(format!("expected {}, found \"{found}\"", kind.expected()));
@@ -515,6 +537,17 @@ fn text_value(kind: &Kind, text: &str) -> Option<Result<Value, Mistake>> {
         }),
         _ => return None,
     })
+}
+
+/// The content of the file at that path.
+fn file(path: &str) -> Result<Value, Mistake> {
+    let path = PathBuf::from(path);
+    let content = files::read_regular(&path, files::FILE_BYTES_MAX).map_err(|error| {
+        let message = format!("cannot read `{}`: {error}", path.display());
+        Mistake::new(message).help("the daemon's user must be able to read it")
+    })?;
+    let content = Secret::new(&content);
+    Ok(Value::File(FileContent { path, content }))
 }
 
 fn word(words: &[&'static str], text: &str) -> Option<Value> {
@@ -565,9 +598,10 @@ fn fix(kind: &Kind, node: &Node, source: &str) -> Option<String> {
             Some(format!("\"{}\"", quantity::show_size(bytes)))
         }
         (Kind::Rate, Data::Integer(_) | Data::Float(_)) => Some(format!("\"{source}/s\"")),
-        (Kind::Text(_) | Kind::Path, Data::Integer(_) | Data::Float(_) | Data::Flag(_)) => {
-            Some(format!("\"{source}\""))
-        }
+        (
+            Kind::Text(_) | Kind::Path | Kind::File { .. },
+            Data::Integer(_) | Data::Float(_) | Data::Flag(_),
+        ) => Some(format!("\"{source}\"")),
         (Kind::Count { .. } | Kind::Number { .. }, Data::Text(text)) => text
             .trim()
             .parse::<f64>()

@@ -117,7 +117,7 @@ fn value(kind: &Kind) -> Json {
         ),
         Kind::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
         Kind::Duration { .. } | Kind::Size { .. } | Kind::Rate => text,
-        Kind::Text(_) | Kind::Path => {
+        Kind::Text(_) | Kind::Path | Kind::File { .. } => {
             json!({ "anyOf": [text, reference(&["env"])] })
         }
         Kind::Word(words) => json!({ "enum": words }),

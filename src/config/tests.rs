@@ -364,7 +364,7 @@ fn all_defaults_resolve_and_names_are_well_formed() {
 
 #[test]
 fn what_is_not_there_yet_is_refused() {
-    for text in ["workers = 2", "workers = \"auto\"", "metrics = \"x\""] {
+    for text in ["workers = 2", "workers = \"auto\""] {
         let report = Options::for_test(&DAEMON, text).unwrap_err();
         assert!(
             report.contains("not available in this version"),

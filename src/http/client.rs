@@ -30,6 +30,7 @@ use super::url::Url;
 use super::wire::{Plug, Wire};
 use crate::deferred::{Deferred, Failure};
 use crate::time::Duration;
+use crate::transport::tls::{CertificateFacts, ClientSpec, ClientTls};
 use crate::transport::{Address, ConnectOptions, Connection, ConnectionOptions, Network};
 
 /// The limits of a client.
@@ -50,6 +51,8 @@ pub struct ClientOptions {
     pub headers_max: usize,
     /// How long a connection waits for its next request.
     pub idle_timeout: Duration,
+    /// How TLS is spoken with `https://` servers.
+    pub tls: Option<ClientSpec>,
     /// Whom to dial in place of the host that a URL names: a Unix socket that speaks HTTP.
     pub dial: Option<Address>,
 }
@@ -64,6 +67,7 @@ impl Default for ClientOptions {
             head_bytes_max: 32 << 10,
             headers_max: 100,
             idle_timeout: Duration::from_secs(90),
+            tls: None,
             dial: None,
         }
     }
@@ -109,6 +113,7 @@ pub struct Client {
 struct Shared {
     network: Network,
     options: ClientOptions,
+    tls: Option<Rc<ClientTls>>,
     budget: Rc<Budget>,
     idle: RefCell<HashMap<String, Vec<Lane>>>,
     /// Connections that are open.
@@ -133,9 +138,11 @@ struct Lane {
 impl Client {
     /// A client without connections. The bodies under way hold at most `budget` together.
     pub fn new(network: &Network, options: ClientOptions, budget: Rc<Budget>) -> Self {
+        let spec = options.tls.clone();
         Client {
             shared: Rc::new(Shared {
                 network: network.clone(),
+                tls: spec.map(|spec| ClientTls::new(network.tls(), spec)),
                 options,
                 budget,
                 idle: RefCell::default(),
@@ -190,6 +197,12 @@ impl Client {
         self.shared.open.get()
     }
 
+    /// The certificate that servers are shown.
+    pub fn certificates(&self) -> Vec<CertificateFacts> {
+        let tls = self.shared.tls.as_ref();
+        tls.map_or_else(Vec::new, |tls| tls.certificates())
+    }
+
     /// Closes the connections that wait for a request.
     pub fn close_idle(&self) {
         drop(self.shared.idle.take());
@@ -212,7 +225,9 @@ impl Shared {
             match url.join(location) {
                 Some(next) if next.is_same_origin(&url) => url = next,
                 Some(other) => return Err(ClientError::Redirect(other.to_string()).into()),
-                None => return Err(ClientError::Redirect("no http:// URL".into()).into()),
+                None => {
+                    return Err(ClientError::Redirect("no http:// or https:// URL".into()).into());
+                }
             }
         }
         Err(ClientError::RedirectLoop(self.options.redirects_max).into())
@@ -286,6 +301,7 @@ impl Shared {
                 idle_timeout: Some(self.options.idle_timeout.max(self.options.timeout)),
                 ..ConnectionOptions::default()
             }),
+            tls: self.tls.clone(),
         };
         let plug = Box::new(Plug(Rc::clone(&wire)));
         let given = self.options.dial.clone();
@@ -332,7 +348,7 @@ impl Shared {
 
     fn take_idle(&self, url: &Url) -> Option<Lane> {
         let mut idle = self.idle.borrow_mut();
-        let lanes = idle.get_mut(&url.authority())?;
+        let lanes = idle.get_mut(&url.origin())?;
         lanes.retain(|lane| !lane.sender.is_closed() && !lane.wire.is_lost());
         lanes.pop()
     }
@@ -348,9 +364,9 @@ impl Shared {
                 !lanes.is_empty()
             });
         }
-        let is_known = idle.contains_key(&url.authority());
+        let is_known = idle.contains_key(&url.origin());
         if is_known || idle.len() < IDLE_ORIGINS_MAX {
-            let lanes = idle.entry(url.authority()).or_default();
+            let lanes = idle.entry(url.origin()).or_default();
             if lanes.len() < IDLE_PER_ORIGIN_MAX {
                 lanes.push(lane);
             }

@@ -216,7 +216,7 @@ impl Protocol for Served {
             component: &self.shared.component,
             peer: &self.peer,
             reason,
-            is_fault: matches!(reason, CloseReason::Handler(_)),
+            is_fault: reason.is_fault(),
         };
         record.log();
         if let Some(id) = self.id {

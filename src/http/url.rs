@@ -1,7 +1,7 @@
-//! `http://HOST[:PORT]/PATH[?QUERY]`: what a client may ask for.
+//! `http://HOST[:PORT]/PATH[?QUERY]`, or `https://`: what a client may ask for.
 //!
 //! Credentials have no place in a URL: they would be printed with it. [`Url`] shows itself
-//! without its query, which may hold a token all the same. TLS is not part of this version.
+//! without its query, which may hold a token all the same.
 
 use std::fmt;
 
@@ -12,11 +12,37 @@ use crate::transport::Address;
 /// A resource on a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
+    scheme: Scheme,
     /// Lower case; an IPv6 address without brackets.
     host: String,
     port: u16,
     /// Path and query, beginning with `/`.
     target: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Http, Scheme::Https];
+
+    /// With what stands behind it.
+    fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
 }
 
 /// Why a text is no such URL.
@@ -46,42 +72,42 @@ impl Url {
             message,
             help,
         };
-        const FORM: &str = "write http://HOST[:PORT]/PATH";
-        if text.starts_with("https://") {
-            let help = "write http:// and let a proxy speak TLS";
-            return Err(error(0, "https:// is not available in this version", help));
-        }
+        const FORM: &str = "write http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH";
         if text.len() > URL_BYTES_MAX {
             let help = "the limit is 4096 bytes";
             return Err(error(URL_BYTES_MAX, "the URL is too long", help));
         }
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err(error(0, "not an http:// URL", FORM));
+        let known = |scheme: &Scheme| text.starts_with(scheme.prefix());
+        let Some(scheme) = Scheme::ALL.into_iter().find(known) else {
+            return Err(error(0, "not an http:// or https:// URL", FORM));
         };
+        let begin = scheme.prefix().len();
+        let rest = &text[begin..];
         let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
         if authority.contains('@') {
             let help = "give user and password as `auth = { basic = { … } }`";
-            return Err(error(SCHEME.len(), "a URL must not hold credentials", help));
+            return Err(error(begin, "a URL must not hold credentials", help));
         }
         let uri: Uri = text.parse().map_err(|_| {
             let valid = |end: &usize| text[..*end].parse::<Uri>().is_ok();
-            let mut ends = (SCHEME.len() + 1..text.len()).filter(|end| text.is_char_boundary(*end));
+            let mut ends = (begin + 1..text.len()).filter(|end| text.is_char_boundary(*end));
             error(ends.rfind(valid).unwrap_or(0), "not a valid URL", FORM)
         })?;
         let host = uri.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let port = match (uri.port_u16(), authority[host.len()..].strip_prefix(':')) {
             (Some(0), _) | (None, Some(_)) => {
-                return Err(error(SCHEME.len() + host.len(), "not a port", FORM));
+                return Err(error(begin + host.len(), "not a port", FORM));
             }
-            (port, _) => port.unwrap_or(DEFAULT_PORT),
+            (port, _) => port.unwrap_or(scheme.default_port()),
         };
         if bare.is_empty() {
-            return Err(error(SCHEME.len(), "the host is missing", FORM));
+            return Err(error(begin, "the host is missing", FORM));
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Url {
+            scheme,
             host: bare.to_lowercase(),
             port,
             target: format!("{slash}{target}"),
@@ -93,7 +119,8 @@ impl Url {
     pub fn join(&self, location: &str) -> Option<Url> {
         let location = location.split('#').next().unwrap_or_default();
         if location.starts_with("//") {
-            return Url::parse(&format!("http:{location}")).ok();
+            let scheme = self.scheme.prefix().trim_end_matches('/');
+            return Url::parse(&format!("{scheme}{location}")).ok();
         }
         let scheme_end = location.find(':').unwrap_or(usize::MAX);
         let is_absolute = scheme_end < location.find(['/', '?']).unwrap_or(usize::MAX);
@@ -110,19 +137,21 @@ impl Url {
                 format!("{folder}{location}")
             }
         };
-        Url::parse(&format!("{SCHEME}{}{target}", self.authority())).ok()
+        Url::parse(&format!("{}{target}", self.origin())).ok()
     }
 
     /// Whether both are on the same scheme, host and port.
     pub fn is_same_origin(&self, other: &Url) -> bool {
-        self.host == other.host && self.port == other.port
+        let is_same_place = self.host == other.host && self.port == other.port;
+        is_same_place && self.scheme == other.scheme
     }
 
     /// Whom to dial.
     pub fn address(&self) -> Address {
-        Address::Tcp {
-            host: self.host.clone(),
-            port: self.port,
+        let (host, port) = (self.host.clone(), self.port);
+        match self.scheme {
+            Scheme::Http => Address::Tcp { host, port },
+            Scheme::Https => Address::Tls { host, port },
         }
     }
 
@@ -138,9 +167,14 @@ impl Url {
             false => self.host.clone(),
         };
         match self.port {
-            DEFAULT_PORT => host,
+            port if port == self.scheme.default_port() => host,
             port => format!("{host}:{port}"),
         }
+    }
+
+    /// Scheme, host and port: who is asked.
+    pub fn origin(&self) -> String {
+        format!("{}{}", self.scheme.prefix(), self.authority())
     }
 }
 
@@ -148,12 +182,9 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.target.split('?').next().unwrap_or("/");
-        write!(f, "{SCHEME}{}{path}", self.authority())
+        write!(f, "{}{path}", self.origin())
     }
 }
-
-const SCHEME: &str = "http://";
-const DEFAULT_PORT: u16 = 80;
 
 /// Longest URL; looking for what is wrong with one takes the square of its length.
 const URL_BYTES_MAX: usize = 4096;
@@ -176,6 +207,8 @@ mod tests {
         );
         check("http://[::1]:8080/x#y", "http://[::1]:8080/x", "/x");
         check("http://h:81?q", "http://h:81/", "/?q");
+        check("https://a.example:443/x", "https://a.example/x", "/x");
+        check("https://a.example:80/x", "https://a.example:80/x", "/x");
     }
 
     #[test]
@@ -186,7 +219,8 @@ mod tests {
             assert!(error.message.contains(part), "{text}: {error}");
         };
         check("ftp://x/", 0, "not an http");
-        check("https://x/", 0, "not available");
+        check("https://user:S3CR3T@x/", 8, "credentials");
+        check("https:///x", 0, "valid");
         check("http://user:S3CR3T@x/", 7, "credentials");
         check("http://x/a b", 10, "valid");
         check("http://x:0/", 8, "port");
@@ -211,7 +245,16 @@ mod tests {
         check("http://other:82/x", Some("other:82/x"));
         check("x?u=http://y", Some("h:81/a/x?u=http://y"));
         check("file:///etc/passwd", None);
-        check("https://h:81/", None);
         check("http://h:81@evil/", None);
+    }
+
+    #[test]
+    fn another_scheme_is_another_server() {
+        let url = Url::parse("https://h:81/a").unwrap();
+        let joined = |location: &str| url.join(location).unwrap();
+        assert!(joined("/b").is_same_origin(&url));
+        assert!(joined("//h:81/b").is_same_origin(&url));
+        assert!(!joined("http://h:81/b").is_same_origin(&url), "a downgrade");
+        assert_eq!(url.address().to_string(), "tls://h:81");
     }
 }

@@ -14,6 +14,9 @@ pub const LISTEN: Kind = Kind::List(&Kind::Text(Some(check_listen)));
 /// `listen = [...]` of what speaks streams only.
 pub const LISTEN_STREAM: Kind = Kind::List(&Kind::Text(Some(check_listen_stream)));
 
+/// `listen = [...]` of what serves HTTP.
+pub const LISTEN_HTTP: Kind = Kind::List(&Kind::Text(Some(check_listen_http)));
+
 /// `address = "..."` that is dialled.
 pub const DIAL: Kind = Kind::Text(Some(check_dial));
 
@@ -31,8 +34,12 @@ fn check_listen_stream(text: &str) -> Result<(), Mistake> {
     only_streams(&parse(text)?)
 }
 
+fn check_listen_http(text: &str) -> Result<(), Mistake> {
+    only_streams(&parse_http(text)?)
+}
+
 fn check_dial(text: &str) -> Result<(), Mistake> {
-    let help = "write tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH";
+    let help = "write tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:///PATH";
     can_be_dialled(text, &parse(text)?, help)
 }
 
@@ -42,27 +49,39 @@ fn check_dial_stream(text: &str) -> Result<(), Mistake> {
     can_be_dialled(text, &address, STREAMS)
 }
 
-/// An address of a transport that this version has.
+/// An address.
 ///
 /// # Errors
-/// The text is no address, or one of TLS.
+/// The text is none.
 pub fn parse(text: &str) -> Result<Address, Mistake> {
-    let address = text.parse().map_err(|error: AddressError| {
+    text.parse().map_err(|error: AddressError| {
         let length = text.len().saturating_sub(error.offset).max(1);
         Mistake::new(error.message)
             .at(error.offset, length)
             .help(error.help)
-    })?;
-    match address {
-        Address::Tls { .. } => Err(Mistake::new("tls:// is not available in this version")
-            .at(0, "tls".len())
-            .help("write tcp:// and let a proxy speak TLS")),
-        address => Ok(address),
-    }
+    })
+}
+
+/// An address to serve HTTP on: `http://` stands for `tcp://`, `https://` for `tls://`.
+///
+/// # Errors
+/// The text is no address, or one with a path.
+pub fn parse_http(text: &str) -> Result<Address, Mistake> {
+    let (written, meant, rest) = match text.split_once("://") {
+        Some(("http", rest)) => ("http", "tcp", rest),
+        Some(("https", rest)) => ("https", "tls", rest),
+        _ => return parse(text),
+    };
+    // Every path is served; the one that clients are told to use says nothing about listening.
+    let place = rest.strip_suffix('/').unwrap_or(rest);
+    parse(&format!("{meant}://{place}")).map_err(|mistake| Mistake {
+        offset: (mistake.offset + written.len()).saturating_sub(meant.len()),
+        ..mistake
+    })
 }
 
 /// What to write where streams are needed.
-const STREAMS: &str = "write tcp://HOST:PORT or unix:///PATH";
+const STREAMS: &str = "write tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH";
 
 fn only_streams(address: &Address) -> Result<(), Mistake> {
     if address.is_datagram() != Some(true) {
@@ -78,11 +97,11 @@ fn can_be_dialled(text: &str, address: &Address, help: &str) -> Result<(), Mista
         Address::Systemd(_) => Err(Mistake::new("an inherited socket cannot be dialled")
             .at(0, "systemd".len())
             .help(help)),
-        Address::Tcp { port: 0, .. } | Address::Udp { port: 0, .. } => {
-            Err(Mistake::new("port 0 cannot be dialled")
-                .at(text.len() - 1, 1)
-                .help("write the port that the other side listens on"))
-        }
+        Address::Tcp { port: 0, .. }
+        | Address::Udp { port: 0, .. }
+        | Address::Tls { port: 0, .. } => Err(Mistake::new("port 0 cannot be dialled")
+            .at(text.len() - 1, 1)
+            .help("write the port that the other side listens on")),
         _ => Ok(()),
     }
 }
@@ -97,6 +116,21 @@ mod tests {
         };
         let found = check(text).map_err(|mistake| mistake.message);
         assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+    }
+
+    #[test]
+    fn http_is_served_under_its_own_schemes_too() {
+        let check = |text: &str, expected: Result<&str, usize>| {
+            let found = parse_http(text).map(|address| address.to_string());
+            let found = found.map_err(|mistake| mistake.offset);
+            assert_eq!(found, expected.map(str::to_owned), "{text}");
+        };
+        check("https://0.0.0.0:8443", Ok("tls://0.0.0.0:8443"));
+        check("https://0.0.0.0:8443/", Ok("tls://0.0.0.0:8443"));
+        check("http://[::1]:80", Ok("tcp://[::1]:80"));
+        check("tls://127.0.0.1:1", Ok("tls://127.0.0.1:1"));
+        check("https://127.0.0.1:x", Err(18));
+        check("http://127.0.0.1:8/logs", Err(18));
     }
 
     #[test]
@@ -123,8 +157,7 @@ mod tests {
         }
         for kind in listening.into_iter().chain(dialling) {
             check(kind, "unix:///run/a.sock", Ok(()));
-            let tls = Err("tls:// is not available in this version");
-            check(kind, "tls://127.0.0.1:6514", tls);
+            check(kind, "tls://127.0.0.1:6514", Ok(()));
         }
     }
 }

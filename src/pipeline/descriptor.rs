@@ -250,6 +250,14 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A file path, not empty. `{ env = "NAME" }` in its place takes it from the environment.
     Path,
+    /// A file whose content belongs to the configuration: it is read with it, and again with
+    /// each reload. Or one of the words.
+    File {
+        /// Words in place of a path: `"system"`.
+        words: &'static [&'static str],
+        /// Whether nobody else should be able to read it.
+        is_private: bool,
+    },
     /// `{ env = "NAME" }`, `{ file = "PATH" }` or `{ credential = "NAME" }`.
     Secret,
     /// Any TOML value.
@@ -301,6 +309,7 @@ impl Kind {
                 _ => format!("one of {}", quoted_list(words)),
             },
             Kind::Path => "a path".into(),
+            Kind::File { words, .. } => or_words("the path of a file", words),
             Kind::Secret => "a secret like { env = \"TOKEN\" }".into(),
             Kind::Any => "a value".into(),
             Kind::List(item) => format!("a list of {}", item.plural()),
@@ -329,7 +338,7 @@ impl Kind {
             Kind::Size { .. } => "sizes".into(),
             Kind::Rate => "rates".into(),
             Kind::Text(_) => "strings".into(),
-            Kind::Path => "paths".into(),
+            Kind::Path | Kind::File { .. } => "paths".into(),
             Kind::Secret => "secrets".into(),
             Kind::Any => "values".into(),
             Kind::List(_) => "lists".into(),

@@ -4,6 +4,8 @@
 //! speaks to, how many connections it has, what it counts beside events. Everything here is a
 //! copy taken when somebody asks: nothing is kept for it, and nothing costs on the data path.
 
+use crate::transport::tls::CertificateFacts;
+
 /// The facts of one component. A kind that has none of something leaves it out.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -20,6 +22,8 @@ pub struct Facts {
     pub sockets: Vec<SocketFacts>,
     /// What its senders speak, where there is more than one way; bounded.
     pub dialects: Vec<DialectFacts>,
+    /// The certificates that its peers see.
+    pub certificates: Vec<CertificateFacts>,
 }
 
 /// What one sender speaks.

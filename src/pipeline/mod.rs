@@ -1,7 +1,7 @@
 //! The pipeline: how events get from sources through steps to sinks, and who has which.
 //!
 //! - [`component`]: what a source and a sink are; [`step`]: what a step is
-//! - [`descriptor`], [`options`], [`shared_options`], [`addresses`]: what a component says
+//! - [`descriptor`], [`options`], [`shared_options`], [`addresses`], [`tls`]: what a component says
 //!   about itself
 //! - [`graph`]: which pipelines a source feeds, and what comes out of them
 //! - [`intake`]: the source's side of delivery and its windows; `admission`: into the buffers
@@ -38,3 +38,4 @@ pub mod queue;
 pub mod shared_options;
 pub mod step;
 pub mod template;
+pub mod tls;

@@ -167,6 +167,8 @@ pub enum Value {
     Word(&'static str),
     /// Of `Kind::Path`.
     Path(PathBuf),
+    /// Of `Kind::File`.
+    File(FileContent),
     /// Of `Kind::Secret`; `None` where it is a credential that only the unit can read and
     /// this is a check outside it.
     Secret(Option<Secret>),
@@ -178,6 +180,16 @@ pub enum Value {
     Map(Vec<(String, Located)>),
     /// Of `Kind::Table` and `Kind::Choice`.
     Table(Options),
+}
+
+/// A file that was read with the configuration. The same file with another content is not
+/// another option: whoever uses it takes the new content without being made anew.
+#[derive(Clone, Debug)]
+pub struct FileContent {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was in it.
+    pub content: Secret,
 }
 
 /// One declared option with what was found for it.
@@ -329,6 +341,15 @@ impl Options {
     pub fn maybe_path(&self, name: &str) -> Option<&Path> {
         match self.value(name)? {
             Value::Path(path) => Some(path),
+            Value::Word(_) => None,
+            other => self.wrong_kind(name, other),
+        }
+    }
+
+    /// The file; `None` when absent or a word.
+    pub fn file(&self, name: &str) -> Option<&FileContent> {
+        match self.value(name)? {
+            Value::File(file) => Some(file),
             Value::Word(_) => None,
             other => self.wrong_kind(name, other),
         }

@@ -37,6 +37,7 @@ impl AdminSocket {
     ) -> Result<AdminSocket, ListenError> {
         let server = desk::server(network, COMPONENT, routes);
         let options = ListenOptions {
+            tls: None,
             bind: BindOptions {
                 mode: 0o600,
                 backlog: BACKLOG,

@@ -27,6 +27,7 @@ use crate::transport::{ListenError, Network};
 
 use super::books::{log_pipeline, log_sink};
 use super::buffers::{Buffers, PortMaking};
+use super::certificates;
 use super::departures::Departures;
 use super::wiring::{self, fed_by};
 use super::{EXIT_CUT, EXIT_TEMPORARY};
@@ -141,8 +142,12 @@ impl Daemon {
     /// Puts the daemon together; nothing is started yet.
     ///
     /// # Errors
-    /// A disk buffer cannot be opened.
+    /// A disk buffer cannot be opened, or the system has no certificate authorities.
     pub fn new(config: Config, parts: Parts, world: World) -> Result<Rc<Self>, StartError> {
+        world
+            .network()
+            .tls()
+            .add(&certificates::materials(&config)?);
         let vias = Vias::default();
         let port = |sink: &Component| {
             let opening = world.buffers.opening(sink, world.scheduler.wall());

@@ -22,6 +22,8 @@ use crate::pipeline::options::Mistake;
 use crate::pipeline::part::Stage;
 use crate::pipeline::port::{Inlet, Port};
 
+use crate::transport::tls::Materials;
+
 use super::assembly::{Daemon, Named, StartError, share_kept, stage};
 use super::buffers::{OpenedBuffer, Opening, Plan};
 use super::wiring::{self, Former, fed_by};
@@ -84,7 +86,8 @@ impl Daemon {
         })
     }
 
-    /// Goes over to `new`, for which the disk buffers in `opened` were opened.
+    /// Goes over to `new`, for which the disk buffers in `opened` were opened and the
+    /// certificates in `materials` read.
     ///
     /// # Errors
     /// The first component that cannot start; then nothing has changed.
@@ -92,11 +95,13 @@ impl Daemon {
         self: &Rc<Self>,
         new: Config,
         mut opened: OpenedBuffers,
+        materials: Materials,
     ) -> Result<Changed, StartError> {
         let old = self.config();
-        let difference = Difference::between(&old, &new);
+        let mut difference = Difference::between(&old, &new);
         self.departures.forget_pipelines();
         let network = self.world.network();
+        network.tls().add(&materials);
         network.begin_handover(leaving(&old, &new));
         let prepared = match self.prepare(&old, &new, &mut opened) {
             Ok(prepared) => prepared,
@@ -107,6 +112,7 @@ impl Daemon {
             }
         };
         network.commit_handover();
+        difference.renewed = network.tls().replace(materials);
         let about = self.commit(&old, new, prepared, opened);
         Ok(Changed { difference, about })
     }

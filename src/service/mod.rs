@@ -16,6 +16,7 @@ pub mod assembly;
 mod books;
 mod buffer_cli;
 pub mod buffers;
+mod certificates;
 pub mod change;
 pub mod cli;
 mod departures;
@@ -166,6 +167,7 @@ struct Life {
     reactor: Reactor,
     daemon: Rc<Daemon>,
     stop: Rc<Stop>,
+    certificates: Rc<certificates::Watch>,
     reloader: Rc<Reloader>,
 }
 
@@ -219,11 +221,13 @@ impl Life {
         }
         say_what_stops_what(&daemon);
         let stop = Rc::<Stop>::default();
-        let reloader = reloader(&daemon, &stop, &handle, &memory, &around);
+        let certificates = certificates::Watch::new(daemon.network(), handle.clone());
+        let reloader = reloader(&daemon, &stop, &certificates, &memory, &around);
         let mut life = Life {
             reactor,
             daemon,
             stop,
+            certificates,
             reloader,
         };
         let status = Status {
@@ -255,8 +259,10 @@ impl Life {
             took: handle.fresh().since(began),
         };
         let (summary, network) = (self.daemon.summary(), self.daemon.network());
+        let certificates = Rc::clone(&self.certificates);
         handle.call_when_running(move |handle| {
             network.settle_store();
+            certificates.look();
             started.log();
             notify::ready(handle, &summary);
             notify::feed_watchdog(handle);
@@ -485,10 +491,12 @@ fn reactor(config: &Config) -> Result<Reactor, Refusal> {
 fn reloader(
     daemon: &Rc<Daemon>,
     stop: &Rc<Stop>,
-    handle: &Handle,
+    certificates: &Rc<certificates::Watch>,
     memory: &Memory,
     around: &Surroundings,
 ) -> Rc<Reloader> {
+    let network = daemon.network();
+    let handle = network.reactor();
     let (reactor, memory, levels) = (handle.clone(), memory.clone(), around.levels.clone());
     let apply = move |config: &Config| {
         memory.set_limit(memory_limit::of(&config.daemon));
@@ -498,6 +506,7 @@ fn reloader(
     };
     Reloader::new(Making {
         daemon: Rc::clone(daemon),
+        certificates: Rc::clone(certificates),
         reactor: handle.clone(),
         path: around.config.clone(),
         env: around.env,

@@ -19,8 +19,11 @@ use crate::reactor::{Handle, Pool};
 use crate::telemetry::events::{ReloadFailed, ReloadIgnored, Reloaded};
 use crate::time::{Duration, Instant, Scheduler};
 
+use crate::transport::tls::Materials;
+
 use super::assembly::{Daemon, StartError};
 use super::buffers::{OpenedBuffer, Opening};
+use super::certificates::{self, Watch};
 use super::change::{Changed, OpenedBuffers};
 use super::cli::{self, EXIT_CONFIG};
 use super::{EXIT_CUT, EXIT_TEMPORARY, notify};
@@ -41,6 +44,8 @@ pub struct Outcome {
 pub struct Making {
     /// What runs.
     pub daemon: Rc<Daemon>,
+    /// Says how long certificates are valid.
+    pub(super) certificates: Rc<Watch>,
     /// What it runs on.
     pub reactor: Handle,
     /// The configuration's file.
@@ -51,6 +56,12 @@ pub struct Making {
     pub is_stopping: Box<dyn Fn() -> bool>,
     /// Brings the options of `[daemon]` into force that may change at any time.
     pub apply: Box<dyn Fn(&Config)>,
+}
+
+/// A configuration with the certificates in its files.
+struct Read {
+    config: Config,
+    materials: Materials,
 }
 
 /// Reloads on demand.
@@ -106,24 +117,30 @@ impl Reloader {
             let loaded = config::load(&path, &cli::registry(), &env, Purpose::Run);
             let Loaded { config, report, .. } = loaded;
             // The components that proved it are of that thread.
-            Ok((config.map(|(config, _)| config), report))
+            let read = config.map(|(config, _)| {
+                let materials = certificates::materials(&config)?;
+                Ok(Read { config, materials })
+            });
+            Ok((read, report))
         };
         let reactor = &self.making.reactor;
         let loading = reactor.defer_to_thread(Pool::General, "reload", load);
         let reloader = Rc::clone(self);
         drop(loading.add_both(move |loaded| match loaded {
-            Ok((Some(config), report)) => reloader.prepare(config, report),
+            Ok((Some(Ok(read)), report)) => reloader.prepare(read, report),
+            Ok((Some(Err(error)), _)) => reloader.refused(&error),
             Ok((None, report)) => reloader.failed(EXIT_CONFIG, report),
             Err(failure) => reloader.failed(EXIT_CUT, failure.text()),
         }));
     }
 
     /// Opens what must be open before the exchange.
-    fn prepare(self: &Rc<Self>, config: Config, report: String) {
+    fn prepare(self: &Rc<Self>, read: Read, report: String) {
         let daemon = &self.making.daemon;
-        if Difference::between(&daemon.config(), &config).is_empty() {
+        let mut difference = Difference::between(&daemon.config(), &read.config);
+        if difference.is_empty() {
             daemon.reopen();
-            let difference = Difference::between(&daemon.config(), &config);
+            difference.renewed = daemon.network().tls().replace(read.materials);
             return self.succeeded(&difference, report);
         }
         let reloader = Rc::clone(self);
@@ -134,16 +151,16 @@ impl Reloader {
                 let why = "the buffer of a sink that was removed is still being closed";
                 return reloader.failed(EXIT_TEMPORARY, why.to_owned());
             }
-            match reloader.making.daemon.openings(&config) {
-                Ok(openings) => reloader.open(config, report, openings),
+            match reloader.making.daemon.openings(&read.config) {
+                Ok(openings) => reloader.open(read, report, openings),
                 Err(error) => reloader.refused(&error),
             }
         }));
     }
 
-    fn open(self: &Rc<Self>, config: Config, report: String, openings: Vec<Opening>) {
+    fn open(self: &Rc<Self>, read: Read, report: String, openings: Vec<Opening>) {
         if openings.is_empty() {
-            return self.exchange(config, report, OpenedBuffers::new());
+            return self.exchange(read, report, OpenedBuffers::new());
         }
         let open = move || {
             let mut opened = OpenedBuffers::new();
@@ -163,17 +180,18 @@ impl Reloader {
         let opening = reactor.defer_to_thread(Pool::Buffer, "open disk buffers", open);
         let reloader = Rc::clone(self);
         drop(opening.add_both(move |opened| match opened {
-            Ok(opened) => reloader.exchange(config, report, opened),
+            Ok(opened) => reloader.exchange(read, report, opened),
             Err(failure) => reloader.failed(EXIT_CUT, failure.text()),
         }));
     }
 
-    fn exchange(self: &Rc<Self>, config: Config, report: String, opened: OpenedBuffers) {
+    fn exchange(self: &Rc<Self>, read: Read, report: String, opened: OpenedBuffers) {
         if (self.making.is_stopping)() {
             self.making.daemon.close_unwanted(opened);
             return self.failed(EXIT_TEMPORARY, stopping().text);
         }
-        match self.making.daemon.change(config, opened) {
+        let Read { config, materials } = read;
+        match self.making.daemon.change(config, opened, materials) {
             Ok(Changed { difference, about }) => {
                 for (component, line) in about {
                     tracing::info!(event = "component_started", component, "{line}");
@@ -191,6 +209,7 @@ impl Reloader {
         let began = self.state.borrow().running.as_ref().map(|it| it.0);
         let took = began.map_or(Duration::ZERO, |began| now.since(began));
         Reloaded { difference, took }.log();
+        self.making.certificates.look();
         let text = format!("{report}{difference}\n");
         self.finish(Outcome { code: 0, text });
     }

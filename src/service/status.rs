@@ -29,6 +29,8 @@ use crate::reactor::Handle;
 use crate::telemetry::{Complaint, LastErrors, escape};
 use crate::time::{Duration, Instant, WallTime};
 
+use crate::transport::tls::CertificateFacts;
+
 use super::assembly::{Daemon, Described};
 
 /// The form of the JSON: it grows by new fields; this number changes when an old one does.
@@ -203,9 +205,21 @@ impl Status {
         shown.insert("type".into(), one.kind.into());
         shown.insert("places".into(), cut(one.facts.places.iter().cloned()));
         shown.insert("counts".into(), json!(counts));
+        let certificates = one.facts.certificates.iter().map(|it| self.certificate(it));
+        shown.insert("certificates".into(), cut(certificates));
         let last = self.complaint_of(role, &one.name);
         shown.insert("last_error".into(), last);
         shown
+    }
+
+    fn certificate(&self, of: &CertificateFacts) -> Value {
+        json!({
+            "path": of.path.to_string_lossy(),
+            "subject": of.about.subject,
+            "serial": of.about.serial,
+            "not_after": of.about.not_after.to_string(),
+            "days_left": of.about.days_left(self.reactor.wall()),
+        })
     }
 
     fn trouble(&self, trouble: Option<Trouble>) -> Value {

@@ -92,8 +92,24 @@ fn state_of_source(source: &Value) -> &'static str {
     }
 }
 
+/// How long its certificates are valid.
+fn certificates(one: &Value) -> Vec<String> {
+    let line = |certificate: &Value| {
+        let path = text(&certificate["path"]);
+        match certificate["days_left"].as_i64() {
+            Some(days @ 0..) => format!("certificate {path}: {days} days left"),
+            _ => format!(
+                "certificate {path}: ended on {}",
+                text(&certificate["not_after"])
+            ),
+        }
+    };
+    list(&one["certificates"]).iter().map(line).collect()
+}
+
 fn source_notes(source: &Value) -> Vec<String> {
     let mut notes = places(source);
+    notes.extend(certificates(source));
     let blocked = &source["blocked"];
     if blocked.is_object() {
         let held = bytes(blocked["held_bytes"].as_u64().unwrap_or(0));
@@ -218,6 +234,7 @@ fn sinks(sinks: &[Value], out: &mut String) {
 
 fn sink_notes(sink: &Value) -> Vec<String> {
     let mut notes = places(sink);
+    notes.extend(certificates(sink));
     let trouble = &sink["trouble"];
     if trouble.is_object() {
         let next = match trouble["next_try_seconds"].is_null() {

@@ -26,6 +26,7 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::{self, DIALLING_TLS};
 use crate::time::Duration;
 use crate::transport::{BackoffOptions, Network};
 
@@ -38,7 +39,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     options: &[
         Opt::new(
             "url",
-            "where to post to: an http:// URL",
+            "where to post to: an http:// or https:// URL",
             Kind::Text(Some(check_url)),
         )
         .required(),
@@ -75,7 +76,11 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )
         .default("\"30s\""),
     ],
-    shared: &[shared_options::ASKING, shared_options::DIALLING],
+    shared: &[
+        shared_options::ASKING,
+        shared_options::DIALLING,
+        DIALLING_TLS,
+    ],
     example: "[sink.lake]\ntype = \"http\"\nurl  = \"http://lake.example.net:8080/events\"\n",
     build: Build::Sink(build),
 };
@@ -96,8 +101,10 @@ fn parse_url(text: &str) -> Result<Url, Mistake> {
 fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
     let timeout = options.duration("timeout");
     let encoder = Encoder::of(options)?;
+    let url = parse_url(options.text("url")).map_err(|mistake| mistake.of("url"))?;
+    let tls = tls::dialling(options, [&url.address()], true)?;
     let plan = Plan {
-        url: parse_url(options.text("url")).map_err(|mistake| mistake.of("url"))?,
+        url,
         headers: headers(options, &encoder)?,
         client: ClientOptions {
             timeout,
@@ -107,6 +114,7 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
                 window: timeout,
                 window_bytes_min: 0,
             },
+            tls,
             ..ClientOptions::default()
         },
         encoder,
@@ -174,6 +182,7 @@ impl Sink for HttpSink {
         Facts {
             places: vec![self.plan.url.to_string()],
             connections: running.map(Running::connections),
+            certificates: running.map(Running::certificates).unwrap_or_default(),
             counts: running.map(Running::counts).unwrap_or_default(),
             ..Facts::default()
         }

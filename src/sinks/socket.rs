@@ -11,6 +11,8 @@ mod datagrams;
 mod replay;
 mod stream;
 
+use std::rc::Rc;
+
 use self::replay::Replay;
 use crate::deferred::{Deferred, Failure};
 use crate::pipeline::addresses;
@@ -21,17 +23,19 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::port::Inlet;
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::{self, DIALLING_TLS};
 use crate::time::Duration;
+use crate::transport::tls::{ClientSpec, ClientTls};
 use crate::transport::{Address, BackoffOptions, ClientOptions, ConnectOptions, Network};
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "socket",
-    summary: "frames to a collector over TCP, UDP or a Unix socket",
+    summary: "frames to a collector over TCP, TLS, UDP or a Unix socket",
     options: &[
         Opt::new(
             "address",
-            "whom to send to: tcp://, udp://, unix:// or unixgram://",
+            "whom to send to: tcp://, tls://, udp://, unix:// or unixgram://",
             addresses::DIAL,
         ),
         Opt::new(
@@ -59,7 +63,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )
         .default("\"auto\""),
     ],
-    shared: &[shared_options::DIALLING],
+    shared: &[shared_options::DIALLING, DIALLING_TLS],
     example: "[sink.collector]\ntype    = \"socket\"\n\
               address = \"tcp://collector.example.net:6514\"\n",
     build: Build::Sink(build),
@@ -71,6 +75,7 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
         .iter()
         .map(|text| addresses::parse(text))
         .collect::<Result<Vec<_>, _>>()?;
+    let tls_spec = tls::dialling(options, &addresses, false)?;
     let how = How {
         encoder: Encoder::of(options)?,
         frame: Frame::of(options.word("framing")),
@@ -85,6 +90,8 @@ fn build(options: &Options) -> Result<Box<dyn Sink>, Mistake> {
         return Ok(Box::new(StreamSink {
             client: client_options(options, addresses),
             how,
+            tls_spec,
+            tls: None,
             running,
         }));
     }
@@ -134,6 +141,8 @@ struct How {
 struct StreamSink {
     client: ClientOptions,
     how: How,
+    tls_spec: Option<ClientSpec>,
+    tls: Option<Rc<ClientTls>>,
     running: Option<stream::Sender>,
 }
 
@@ -146,7 +155,11 @@ impl Sink for StreamSink {
             .iter()
             .map(Address::to_string)
             .collect();
-        let sender = stream::Sender::start(network, self.client.clone(), self.how.clone(), inlet);
+        let spec = self.tls_spec.clone();
+        self.tls = spec.map(|spec| ClientTls::new(network.tls(), spec));
+        let mut client = self.client.clone();
+        client.connect.tls = self.tls.clone();
+        let sender = stream::Sender::start(network, client, self.how.clone(), inlet);
         self.running = Some(sender);
         Ok(vec![format!("sending to {}", names.join(", "))])
     }
@@ -167,6 +180,10 @@ impl Sink for StreamSink {
                 .map(Address::to_string)
                 .collect(),
             connections: running.map(stream::Sender::connections),
+            certificates: self
+                .tls
+                .as_ref()
+                .map_or_else(Vec::new, |tls| tls.certificates()),
             ..Facts::default()
         }
     }

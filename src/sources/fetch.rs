@@ -19,10 +19,12 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::{self, DIALLING_TLS};
 use crate::protocol::Framing;
 use crate::reactor::TimerGuard;
 use crate::telemetry::events::{FetchCut, FetchFailed, FetchSkipped};
 use crate::time::{Duration, Instant};
+use crate::transport::tls::{ClientSpec, ClientTls};
 use crate::transport::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionOptions, Network, Protocol,
 };
@@ -36,7 +38,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     options: &[
         Opt::new(
             "addresses",
-            "whom to dial: tcp:// or unix://",
+            "whom to dial: tcp://, tls:// or unix://",
             addresses::DIAL_STREAM_LIST,
         )
         .required(),
@@ -78,7 +80,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )
         .default("\"16MiB\""),
     ],
-    shared: &[],
+    shared: &[DIALLING_TLS],
     example: "[source.poets]\ntype      = \"fetch\"\naddresses = [\"tcp://127.0.0.1:10001\"]\n\
               framing   = \"whole\"\n",
     build: Build::Source(build),
@@ -87,15 +89,17 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
     let addresses = options.texts("addresses");
     let addresses = addresses.into_iter().map(addresses::parse);
+    let addresses: Vec<Address> = addresses
+        .collect::<Result<_, _>>()
+        .map_err(|mistake| mistake.of("addresses"))?;
     let framing = options.word("framing").parse().unwrap_or(Framing::Whole);
     let limit = match framing {
         Framing::Whole => "max_body",
         _ => "max_message",
     };
     Ok(Box::new(Fetch {
-        addresses: addresses
-            .collect::<Result<_, _>>()
-            .map_err(|mistake| mistake.of("addresses"))?,
+        tls: tls::dialling(options, &addresses, false)?,
+        addresses,
         every: options.maybe_duration("every"),
         timeout: options.maybe_duration("timeout"),
         framing,
@@ -110,6 +114,7 @@ struct Fetch {
     timeout: Option<Duration>,
     framing: Framing,
     max_bytes: usize,
+    tls: Option<ClientSpec>,
     targets: Vec<Rc<Target>>,
 }
 
@@ -117,6 +122,8 @@ impl Source for Fetch {
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
         let component = format!("source.{}", outlet.name());
+        let tls = self.tls.clone();
+        let tls = tls.map(|spec| ClientTls::new(network.tls(), spec));
         let input = InputShared::new(outlet, self.framing, self.max_bytes, None);
         for address in &self.addresses {
             let target = Rc::new_cyclic(|this| Target {
@@ -127,6 +134,7 @@ impl Source for Fetch {
                 address: address.clone(),
                 every: self.every,
                 timeout: self.timeout,
+                tls: tls.clone(),
                 state: RefCell::new(State::Idle),
                 round: RefCell::default(),
                 skipped: Cell::new(0),
@@ -152,7 +160,9 @@ impl Source for Fetch {
             .map_or_else(Facts::default, |target| target.input.facts());
         let skipped = targets.clone().map(|target| target.skipped.get()).sum();
         facts.counts.push(("skipped_rounds", skipped));
+        let tls = self.targets.first().and_then(|target| target.tls.as_ref());
         Facts {
+            certificates: tls.map_or_else(Vec::new, |tls| tls.certificates()),
             places: self.addresses.iter().map(Address::to_string).collect(),
             connections: Some(targets.filter(reading).count() as u64),
             ..facts
@@ -188,6 +198,7 @@ struct Target {
     address: Address,
     every: Option<Duration>,
     timeout: Option<Duration>,
+    tls: Option<Rc<ClientTls>>,
     state: RefCell<State>,
     /// The timer of the next round.
     round: RefCell<Option<TimerGuard>>,
@@ -254,6 +265,7 @@ impl Target {
         ConnectOptions {
             timeout,
             connection,
+            tls: self.tls.clone(),
         }
     }
 

@@ -396,6 +396,7 @@ fn cut_by(reason: &CloseReason) -> &'static str {
         CloseReason::TimedOut(_) => "the time limit passed",
         CloseReason::Aborted => "the connection was aborted",
         CloseReason::Handler(_) => "the framing was broken",
+        CloseReason::Handshake(_) => "TLS was broken",
     }
 }
 

@@ -38,8 +38,10 @@ use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::part::{Lost, Refused};
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::{self, LISTENING_TLS};
 use crate::telemetry::events::HttpCounts;
 use crate::time::{Duration, Instant};
+use crate::transport::tls::{ServerSpec, ServerTls};
 use crate::transport::{
     Address, BindOptions, ConnectionOptions, Limits, ListenOptions, Listener, Network,
 };
@@ -54,8 +56,9 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     options: &[
         Opt::new(
             "listen",
-            "where to listen: tcp://, unix:// or systemd:NAME",
-            addresses::LISTEN_STREAM,
+            "where to listen: http://, https://, unix:// or systemd:NAME (tcp:// is http://, \
+             tls:// is https://)",
+            addresses::LISTEN_HTTP,
         )
         .required()
         .claims(Claims::Listener),
@@ -76,21 +79,24 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )
         .default("\"5s\""),
     ],
-    shared: &[shared_options::ACCEPTING],
+    shared: &[shared_options::ACCEPTING, LISTENING_TLS],
     example: "[source.web]\ntype   = \"http\"\nlisten = [\"tcp://127.0.0.1:8686\"]\n",
     build: Build::Source(build),
 };
 
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
     let addresses = options.texts("listen");
-    let addresses = addresses.into_iter().map(addresses::parse);
+    let addresses = addresses.into_iter().map(addresses::parse_http);
+    let addresses: Vec<Address> = addresses
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.of("listen"))?;
     let per_peer = options.maybe_count("max_connections_per_peer");
     let idle_timeout = options.maybe_duration("idle_timeout");
     let defaults = ServerOptions::default();
     Ok(Box::new(HttpSource {
-        addresses: addresses
-            .collect::<Result<_, _>>()
-            .map_err(|e| e.of("listen"))?,
+        tls_spec: tls::listening(options, &addresses, true)?,
+        tls: None,
+        addresses,
         limits: BodyLimits {
             bytes_max: options.size("max_body") as usize,
             ..BodyLimits::default()
@@ -121,19 +127,24 @@ struct HttpSource {
     connection: ConnectionOptions,
     connections: Rc<Limits>,
     server: ServerOptions,
+    tls_spec: Option<ServerSpec>,
+    tls: Option<Rc<ServerTls>>,
     running: Option<Running>,
 }
 
 struct Running {
     server: Server,
     receiver: Rc<Receiver>,
-    listeners: Vec<Listener>,
+    /// Each with the scheme of its URLs.
+    listeners: Vec<(&'static str, Listener)>,
 }
 
 impl Source for HttpSource {
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
         let network = resources.get::<Network>();
         let component = format!("source.{}", outlet.name());
+        let spec = self.tls_spec.clone();
+        self.tls = spec.map(|spec| ServerTls::new(network.tls(), spec));
         outlet.answers_after(self.busy_timeout);
         let receiver = Rc::new(Receiver {
             name: outlet.name().as_ref().into(),
@@ -157,9 +168,16 @@ impl Source for HttpSource {
                 bind: BindOptions::default(),
                 connection: self.connection.clone(),
                 limits: Some(Rc::clone(&self.connections)),
+                tls: self.tls.clone(),
+            };
+            let scheme = match address {
+                Address::Tls { .. } => "https",
+                _ => "http",
             };
             match network.listen(address, options, Rc::new(running.server.clone())) {
                 Ok(listeners) => {
+                    let listeners = listeners.into_iter().map(|listener| (scheme, listener));
+                    let listeners: Vec<_> = listeners.collect();
                     about.extend(listeners.iter().flat_map(lines_about));
                     running.listeners.extend(listeners);
                 }
@@ -193,13 +211,17 @@ impl Source for HttpSource {
         let Some(running) = &self.running else {
             return Facts::default();
         };
-        let place = |listener: &Listener| match listener.local_address() {
-            ip if ip.is_ip() => format!("http://{ip}"),
+        let place = |(scheme, listener): &(&str, Listener)| match listener.local_address() {
+            ip if ip.is_ip() => format!("{scheme}://{ip}"),
             path => format!("unix://{path}"),
         };
         let mut facts = Facts {
             places: running.listeners.iter().map(place).collect(),
             counts: running.receiver.counts.named(),
+            certificates: self
+                .tls
+                .as_ref()
+                .map_or_else(Vec::new, |tls| tls.certificates()),
             ..Facts::default()
         };
         let losses = Losses::default();
@@ -224,21 +246,22 @@ impl Source for HttpSource {
 
 impl Running {
     fn stop_listening(&self) -> Deferred<()> {
-        let stopped: Vec<_> = self.listeners.iter().map(Listener::stop).collect();
+        let listeners = self.listeners.iter();
+        let stopped: Vec<_> = listeners.map(|(_, listener)| listener.stop()).collect();
         join_all(stopped).add_both(|_| ())
     }
 }
 
 /// Where to post to, and how to see that it works where one can see it from here.
-fn lines_about(listener: &Listener) -> Vec<String> {
+fn lines_about((scheme, listener): &(&'static str, Listener)) -> Vec<String> {
     let local = listener.local_address();
     if !local.is_ip() {
         return vec![format!("listening for HTTP on unix://{local}")];
     }
     let hint = local
         .from_here()
-        .map(|address| format!("try it: curl -d hello http://{address}/"));
-    let line = format!("listening on http://{local}");
+        .map(|address| format!("try it: curl -d hello {scheme}://{address}/"));
+    let line = format!("listening on {scheme}://{local}");
     std::iter::once(line).chain(hint).collect()
 }
 

@@ -24,6 +24,7 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::{self, DIALLING_TLS};
 use crate::time::Duration;
 use crate::transport::Network;
 
@@ -37,12 +38,12 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     options: &[
         Opt::new(
             "url",
-            "what to fetch: one http:// URL; or `urls`",
+            "what to fetch: one http:// or https:// URL; or `urls`",
             Kind::Text(Some(check_url)),
         ),
         Opt::new(
             "urls",
-            "what to fetch: http:// URLs, each on its own; or `url`",
+            "what to fetch: http:// or https:// URLs, each on its own; or `url`",
             Kind::List(&Kind::Text(Some(check_url))),
         ),
         Opt::new(
@@ -74,7 +75,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )
         .default("\"16MiB\""),
     ],
-    shared: &[shared_options::ASKING],
+    shared: &[shared_options::ASKING, DIALLING_TLS],
     example: "[source.status]\ntype  = \"http_poll\"\nevery = \"30s\"\n\
               urls  = [\"http://127.0.0.1:8080/status.json\"]\n",
     build: Build::Source(build),
@@ -117,9 +118,11 @@ fn keys(text: &str) -> Result<Vec<String>, Mistake> {
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
     let urls = options.one_or_many("url", "urls")?;
     let urls = urls.into_iter().map(parse_url);
+    let urls: Vec<Url> = urls.collect::<Result<_, _>>().map_err(|e| e.of("urls"))?;
+    let addresses: Vec<_> = urls.iter().map(Url::address).collect();
     let split = options.maybe_text("split").map(keys).transpose();
     Ok(Box::new(HttpPoll {
-        urls: urls.collect::<Result<_, _>>().map_err(|e| e.of("urls"))?,
+        urls,
         every: options.duration("every"),
         split: split.map_err(|mistake| mistake.of("split"))?,
         client: ClientOptions {
@@ -129,6 +132,7 @@ fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
                 bytes_max: options.size("max_body") as usize,
                 ..BodyLimits::default()
             },
+            tls: tls::dialling(options, &addresses, true)?,
             ..ClientOptions::default()
         },
         headers: headers(options)?,
@@ -194,7 +198,9 @@ impl Source for HttpPoll {
                 .zip(more)
                 .for_each(|(sum, one)| sum.1 += one);
         }
+        let running = self.running.as_ref();
         Facts {
+            certificates: running.map_or_else(Vec::new, |it| it.client.certificates()),
             places: self.urls.iter().map(Url::to_string).collect(),
             counts,
             ..Facts::default()

@@ -5,7 +5,7 @@
 //! until they have room; what the kernel holds for it then stops its sender. At a stop what has
 //! arrived by then is still taken, then the connection is closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -16,11 +16,13 @@ use crate::pipeline::addresses;
 use crate::pipeline::descriptor::{Claims, Kind, Opt};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
+use crate::pipeline::tls as pipeline_tls;
 use crate::protocol::Framing;
 use crate::telemetry::events::{
     ConnectionClosed, ConnectionOpened, ConnectionRefused, ReceiveBuffer,
 };
 use crate::time::Duration;
+use crate::transport::tls::{ServerSpec, ServerTls};
 use crate::transport::{
     Accept, Address, BindOptions, Carries, CloseReason, Connection, ConnectionId,
     ConnectionOptions, DatagramOptions, DatagramSocket, Datagrams, Endpoint, Limits, ListenOptions,
@@ -33,7 +35,7 @@ use super::framed::{FramedInput, InputShared};
 /// The option `listen`.
 pub const LISTEN: Opt = Opt::new(
     "listen",
-    "where to listen: tcp://, udp://, unix://, unixgram:// or systemd:NAME",
+    "where to listen: tcp://, tls://, udp://, unix://, unixgram:// or systemd:NAME",
     addresses::LISTEN,
 )
 .required()
@@ -79,12 +81,15 @@ pub struct Listening {
     receive_buffer_bytes: usize,
     connection: ConnectionOptions,
     limits: Rc<Limits>,
+    tls: Option<ServerSpec>,
 }
 
 /// What listens.
 pub struct Receiver {
+    tls: Option<Rc<ServerTls>>,
     shared: Rc<Shared>,
-    listeners: Vec<Listener>,
+    /// Each with the scheme of its address.
+    listeners: Vec<(&'static str, Listener)>,
     datagrams: Vec<DatagramSocket>,
 }
 
@@ -97,12 +102,14 @@ impl Listening {
     pub fn of(options: &Options) -> Result<Listening, Mistake> {
         let addresses = options.texts("listen");
         let addresses = addresses.into_iter().map(addresses::parse);
+        let addresses: Vec<Address> = addresses
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.of("listen"))?;
         let framing = options.word("framing");
         let per_peer = options.maybe_count("max_connections_per_peer");
         Ok(Listening {
-            addresses: addresses
-                .collect::<Result<_, _>>()
-                .map_err(|e| e.of("listen"))?,
+            tls: pipeline_tls::listening(options, &addresses, false)?,
+            addresses,
             framing: framing.parse().unwrap_or(Framing::Auto),
             max_message: options.size("max_message") as usize,
             receive_buffer_bytes: options.size("receive_buffer") as usize,
@@ -132,8 +139,11 @@ impl Listening {
             input,
             connections: RefCell::default(),
             emptied: RefCell::default(),
+            is_stopping: Cell::new(false),
         });
+        let tls = self.tls.clone();
         let mut receiver = Receiver {
+            tls: tls.map(|spec| ServerTls::new(network.tls(), spec)),
             shared,
             listeners: Vec::new(),
             datagrams: Vec::new(),
@@ -187,13 +197,16 @@ impl Listening {
                 bind: BindOptions::default(),
                 connection: self.connection.clone(),
                 limits: Some(Rc::clone(&self.limits)),
+                tls: receiver.tls.clone(),
             };
             receiver.shared.input.losses().limited_by(&self.limits);
             let accept = Rc::new(Door(Rc::clone(&receiver.shared)));
             for listener in network.listen(address, options, accept)? {
                 about.push(line(address, listener.local_address()));
-                about.extend(hint(listener.local_address(), "-T"));
-                receiver.listeners.push(listener);
+                if !matches!(address, Address::Tls { .. }) {
+                    about.extend(hint(listener.local_address(), "-T"));
+                }
+                receiver.listeners.push((address.scheme(), listener));
             }
         }
         Ok(about)
@@ -242,10 +255,17 @@ impl Receiver {
     /// The counts so far and where it listens, for `marline status`.
     pub fn facts(&self) -> Facts {
         let mut facts = self.shared.input.facts();
-        let listeners = self.listeners.iter().map(Listener::local_address);
+        let listeners = self.listeners.iter();
+        let listeners = listeners.map(|(scheme, listener)| {
+            let ip = if *scheme == "tls" { "tls" } else { "tcp" };
+            place(listener.local_address(), ip, "unix")
+        });
         let datagrams = self.datagrams.iter().map(DatagramSocket::local_address);
+        facts.certificates = self
+            .tls
+            .as_ref()
+            .map_or_else(Vec::new, |tls| tls.certificates());
         facts.places = listeners
-            .map(|at| place(at, "tcp", "unix"))
             .chain(datagrams.map(|at| place(at, "udp", "unixgram")))
             .collect();
         facts
@@ -269,14 +289,16 @@ impl Receiver {
     fn close_sockets(&self) {
         self.listeners
             .iter()
-            .for_each(|listener| drop(listener.stop()));
+            .for_each(|(_, listener)| drop(listener.stop()));
         self.datagrams.iter().for_each(DatagramSocket::close);
     }
 
     /// What has arrived is taken, then everything is closed. Fires when it is.
     pub fn stop(&self) -> Deferred<()> {
         self.shared.input.losses().stop();
-        let stopped: Vec<_> = self.listeners.iter().map(Listener::stop).collect();
+        self.shared.is_stopping.set(true);
+        let listeners = self.listeners.iter();
+        let stopped: Vec<_> = listeners.map(|(_, listener)| listener.stop()).collect();
         self.datagrams.iter().for_each(DatagramSocket::drain);
         let shared = Rc::clone(&self.shared);
         join_all(stopped).add_both(move |_| shared.drain_connections())
@@ -291,6 +313,8 @@ struct Shared {
     connections: RefCell<BTreeMap<ConnectionId, Connection>>,
     /// Fired when the last connection has gone.
     emptied: RefCell<Option<Promise<()>>>,
+    /// No connection is taken any more.
+    is_stopping: Cell<bool>,
 }
 
 impl Shared {
@@ -358,6 +382,11 @@ struct Lines {
 
 impl Protocol for Lines {
     fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
+        if self.shared.is_stopping.get() {
+            // Its handshake took until after the stop: nothing of it was taken.
+            connection.close();
+            return Ok(());
+        }
         self.id = Some(connection.id());
         let mut open = self.shared.connections.borrow_mut();
         open.insert(connection.id(), connection.clone());
@@ -383,7 +412,7 @@ impl Protocol for Lines {
             component: &self.shared.component,
             peer: &self.input.peer(),
             reason,
-            is_fault: matches!(reason, CloseReason::Handler(_)),
+            is_fault: reason.is_fault(),
         };
         record.log();
     }

@@ -10,6 +10,7 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::LISTENING_TLS;
 use crate::transport::Network;
 
 use super::framed::InputShared;
@@ -18,9 +19,9 @@ use super::listening::{FRAMING, LISTEN, Listening, RECEIVE_BUFFER, Receiver};
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "socket",
-    summary: "frames over TCP, UDP and Unix sockets, from whoever sends them",
+    summary: "frames over TCP, TLS, UDP and Unix sockets, from whoever sends them",
     options: &[LISTEN, FRAMING, shared_options::MAX_MESSAGE, RECEIVE_BUFFER],
-    shared: &[shared_options::ACCEPTING],
+    shared: &[shared_options::ACCEPTING, LISTENING_TLS],
     example: "[source.lines]\ntype   = \"socket\"\nlisten = [\"tcp://127.0.0.1:5514\"]\n",
     build: Build::Source(build),
 };

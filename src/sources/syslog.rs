@@ -20,6 +20,7 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
+use crate::pipeline::tls::LISTENING_TLS;
 use crate::protocol::syslog;
 use crate::steps::parse::syslog::{Reader, TIMEZONE, timezone};
 use crate::telemetry::events::SyslogCounts;
@@ -34,7 +35,7 @@ use sequence::{Sequences, Step};
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "syslog",
-    summary: "syslog of all dialects (RFC 5424, RFC 3164, devices) over TCP, UDP, Unix sockets",
+    summary: "syslog of all dialects (RFC 5424, RFC 3164, devices) over TCP, TLS, UDP, Unix",
     options: &[
         LISTEN,
         FRAMING,
@@ -42,7 +43,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         shared_options::MAX_MESSAGE,
         RECEIVE_BUFFER,
     ],
-    shared: &[shared_options::ACCEPTING],
+    shared: &[shared_options::ACCEPTING, LISTENING_TLS],
     example: "[source.syslog]\ntype   = \"syslog\"\n\
               listen = [\"tcp://127.0.0.1:5514\", \"udp://127.0.0.1:5514\"]\n",
     build: Build::Source(build),

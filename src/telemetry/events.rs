@@ -6,6 +6,7 @@
 //! writes the record, not here.
 
 mod buffers;
+mod certificates;
 mod commands;
 mod operator;
 mod reload;
@@ -18,6 +19,7 @@ use std::fmt::{self, Display};
 use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
+pub use certificates::CertificateSeen;
 pub use commands::{
     CheckpointFailed, CommandCounts, CommandEnded, CommandFailed, CommandRecovered, CommandSaid,
     CommandSkipped, CommandStarted, InputEnded, InputFailed,

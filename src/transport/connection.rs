@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::net::{Endpoint, PeerState};
 use super::outbox::Mark;
 use super::stream::Stream;
+use super::tls::HandshakeError;
 use crate::deferred::Failure;
 use crate::time::Duration;
 
@@ -65,9 +66,18 @@ pub enum CloseReason {
     Aborted,
     /// The protocol failed.
     Handler(Failure),
+    /// There was no TLS, or where none was expected there was some. The protocol was never told
+    /// of a connection, or of a byte on it.
+    Handshake(HandshakeError),
 }
 
 impl CloseReason {
+    /// Whether somebody should look at it whatever the connection was for: a peer broke the
+    /// rules, or does not fit.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, CloseReason::Handler(_) | CloseReason::Handshake(_))
+    }
+
     /// One word for logs and counts.
     pub fn name(&self) -> &'static str {
         match self {
@@ -77,6 +87,7 @@ impl CloseReason {
             CloseReason::TimedOut(_) => "timeout",
             CloseReason::Aborted => "aborted",
             CloseReason::Handler(_) => "handler",
+            CloseReason::Handshake(_) => "handshake",
         }
     }
 }
@@ -90,6 +101,7 @@ impl fmt::Display for CloseReason {
             CloseReason::TimedOut(what) => write!(f, "the {what} time limit passed"),
             CloseReason::Aborted => f.write_str("aborted"),
             CloseReason::Handler(failure) => write!(f, "the handler failed: {failure}"),
+            CloseReason::Handshake(error) => write!(f, "TLS handshake failed: {error}"),
         }
     }
 }

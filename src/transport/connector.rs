@@ -14,21 +14,35 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::address::Address;
-use super::connection::{Connection, ConnectionOptions, Peer, Protocol};
+use super::connection::{CloseReason, Connection, ConnectionOptions, Peer, Protocol};
 use super::net::{Endpoint, SocketId};
 use super::network::Network;
+use super::stream::secure::Secure;
 use super::stream::{self, Stream, StreamParts};
+use super::tls::{ClientTls, HandshakeError, Layer};
 use crate::deferred::{CancelHandle, Deferred, Failure, Promise};
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
 use crate::time::Duration;
 
 /// How to dial.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConnectOptions {
     /// The limit over look-up and all attempts.
     pub timeout: Duration,
     /// Of the connection, once there is one.
     pub connection: Rc<ConnectionOptions>,
+    /// How TLS is spoken, where the address asks for it.
+    pub tls: Option<Rc<ClientTls>>,
+}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectOptions")
+            .field("timeout", &self.timeout)
+            .field("connection", &self.connection)
+            .field("tls", &self.tls.is_some())
+            .finish()
+    }
 }
 
 impl Default for ConnectOptions {
@@ -36,6 +50,7 @@ impl Default for ConnectOptions {
         ConnectOptions {
             timeout: Duration::from_secs(10),
             connection: Rc::default(),
+            tls: None,
         }
     }
 }
@@ -110,6 +125,7 @@ pub(super) fn connect(
         waiting: RefCell::default(),
         attempts: RefCell::default(),
         failures: RefCell::default(),
+        handshake: RefCell::new(None),
         lookup: RefCell::new(None),
         limit: RefCell::new(None),
         stagger: RefCell::new(None),
@@ -138,6 +154,8 @@ struct Dial {
     /// Attempts without an outcome.
     attempts: RefCell<Vec<Attempt>>,
     failures: RefCell<Vec<(Endpoint, io::Error)>>,
+    /// The connection whose handshake is under way.
+    handshake: RefCell<Option<Connection>>,
     lookup: RefCell<Option<CancelHandle>>,
     limit: RefCell<Option<TimerGuard>>,
     /// When the next address is tried although the last one has not failed.
@@ -169,8 +187,10 @@ impl Dial {
             return self.try_all(vec![Endpoint::of_path(path)]);
         }
         let (host, port) = match &self.address {
-            Address::Tcp { host, port } => (host, *port),
-            Address::Tls { .. } => return self.undialable("TLS is not part of this version"),
+            Address::Tls { .. } if self.options.tls.is_none() => {
+                return self.undialable("nobody said how TLS is to be spoken");
+            }
+            Address::Tcp { host, port } | Address::Tls { host, port } => (host, *port),
             _ => return self.undialable("there is nobody to dial behind an inherited socket"),
         };
         let found = self.network.resolver().resolve(host);
@@ -291,43 +311,124 @@ impl Dial {
         let Some(attempt) = self.take_attempt(socket) else {
             return;
         };
+        match self.session() {
+            None => self.open(socket, attempt.endpoint),
+            Some(Ok(layer)) => self.shake_hands(socket, attempt.endpoint, layer),
+            Some(Err(error)) => {
+                self.network.net().close(socket);
+                self.failed_at(attempt.endpoint, io::Error::other(error));
+            }
+        }
+    }
+
+    /// TLS, if the address asks for it.
+    fn session(&self) -> Option<Result<Layer, HandshakeError>> {
+        match (&self.address, &self.options.tls) {
+            (Address::Tls { host, .. }, Some(tls)) => Some(tls.session(host)),
+            _ => None,
+        }
+    }
+
+    fn open(self: &Rc<Self>, socket: SocketId, endpoint: Endpoint) {
         let protocol = self.protocol.take();
         let Some((promise, protocol)) = self.over().zip(protocol) else {
             self.network.net().close(socket);
             return;
         };
-        let opened = Stream::open(StreamParts {
-            network: self.network.clone(),
-            socket,
-            peer: Peer::new(attempt.endpoint.clone()),
-            options: Rc::clone(&self.options.connection),
-            protocol,
-            permit: None,
-        });
-        match opened {
-            Ok(connection) if connection.is_lost() => {
-                promise.errback(Failure::new(self.error(ConnectErrorKind::Protocol)));
-            }
-            Ok(connection) => {
-                if !promise.callback(connection.clone()).is_accepted() {
-                    connection.abort(); // cancelled from within `connected`
-                }
-            }
+        match Stream::open(self.parts(socket, &endpoint, protocol)) {
+            Ok(connection) => self.succeeded(promise, connection),
             Err(error) => {
-                self.failures.borrow_mut().push((attempt.endpoint, error));
+                self.failures.borrow_mut().push((endpoint, error));
                 promise.errback(Failure::new(self.error(ConnectErrorKind::AllFailed)));
             }
         }
     }
 
+    /// The first to connect has won; what is left of the limit is for the handshake.
+    fn shake_hands(self: &Rc<Self>, socket: SocketId, endpoint: Endpoint, layer: Layer) {
+        let Some(protocol) = self.protocol.take() else {
+            self.network.net().close(socket);
+            return;
+        };
+        self.drop_others();
+        let (dial, at) = (Rc::downgrade(self), endpoint.clone());
+        let secured = move |outcome: Result<Connection, &CloseReason>| {
+            if let Some(dial) = dial.upgrade() {
+                dial.shook_hands(at, outcome);
+            }
+        };
+        let parts = StreamParts {
+            secure: Some(Secure::dialled(layer, Box::new(secured))),
+            ..self.parts(socket, &endpoint, protocol)
+        };
+        match Stream::open(parts) {
+            Ok(connection) => *self.handshake.borrow_mut() = Some(connection),
+            Err(error) => self.failed_at(endpoint, error),
+        }
+    }
+
+    fn shook_hands(&self, endpoint: Endpoint, outcome: Result<Connection, &CloseReason>) {
+        drop(self.handshake.take());
+        match outcome {
+            Ok(connection) => match self.over() {
+                Some(promise) => self.succeeded(promise, connection),
+                None => connection.abort(),
+            },
+            Err(reason @ CloseReason::Handshake(_)) => {
+                self.failed_at(endpoint, io::Error::other(reason.to_string()));
+            }
+            Err(reason) => {
+                let text = format!("TLS handshake failed: {reason}");
+                self.failed_at(endpoint, io::Error::other(text));
+            }
+        }
+    }
+
+    fn failed_at(&self, endpoint: Endpoint, error: io::Error) {
+        self.failures.borrow_mut().push((endpoint, error));
+        self.fail(ConnectErrorKind::AllFailed);
+    }
+
+    fn parts(
+        &self,
+        socket: SocketId,
+        endpoint: &Endpoint,
+        protocol: Box<dyn Protocol>,
+    ) -> StreamParts {
+        StreamParts {
+            network: self.network.clone(),
+            socket,
+            peer: Peer::new(endpoint.clone()),
+            options: Rc::clone(&self.options.connection),
+            protocol,
+            permit: None,
+            secure: None,
+            is_accepted: false,
+        }
+    }
+
+    fn succeeded(&self, promise: Promise<Connection>, connection: Connection) {
+        if connection.is_lost() {
+            promise.errback(Failure::new(self.error(ConnectErrorKind::Protocol)));
+        } else if !promise.callback(connection.clone()).is_accepted() {
+            connection.abort(); // cancelled from within `connected`
+        }
+    }
+
     fn timed_out(&self, limit: Duration) {
-        let text = "no answer in time";
-        let open = self
+        let text = match self.handshake.borrow().is_some() {
+            true => "no end of the TLS handshake in time",
+            false => "no answer in time",
+        };
+        let mut open = self
             .attempts
             .borrow()
             .iter()
             .map(|a| a.endpoint.clone())
             .collect::<Vec<_>>();
+        let shaking = self.handshake.borrow();
+        open.extend(shaking.as_ref().map(|it| it.peer().endpoint().clone()));
+        drop(shaking);
         let unanswered = open
             .into_iter()
             .map(|to| (to, io::Error::new(ErrorKind::TimedOut, text)));
@@ -355,16 +456,24 @@ impl Dial {
     fn over(&self) -> Option<Promise<Connection>> {
         let promise = self.promise.take();
         drop(self.limit.take());
+        self.drop_others();
+        if let Some(connection) = self.handshake.take() {
+            connection.abort();
+        }
+        if let Some(lookup) = self.lookup.take() {
+            lookup.cancel();
+        }
+        promise
+    }
+
+    /// Gives up what was not tried yet or has no outcome.
+    fn drop_others(&self) {
         drop(self.stagger.take());
         self.waiting.borrow_mut().clear();
         for attempt in self.attempts.take() {
             self.network.reactor().deregister(attempt.token);
             self.network.net().close(attempt.socket);
         }
-        if let Some(lookup) = self.lookup.take() {
-            lookup.cancel();
-        }
-        promise
     }
 }
 

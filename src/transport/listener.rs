@@ -17,12 +17,14 @@ use rustix::io::Errno;
 
 use super::address::Address;
 use super::adopt::Carries;
-use super::connection::{ConnectionOptions, Peer, Protocol};
+use super::connection::{CloseReason, ConnectionOptions, Peer, Protocol};
 use super::handover::Socket;
 use super::limits::{CONNECTIONS_MAX, Limits, Permit, Refusal};
 use super::net::{BindOptions, Endpoint, SocketId};
 use super::network::Network;
+use super::stream::secure::Secure;
 use super::stream::{self, Stream, StreamParts};
+use super::tls::{HandshakeError, ServerTls};
 use super::unix;
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
@@ -42,7 +44,7 @@ pub trait Accept {
 }
 
 /// How to listen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ListenOptions {
     /// Of the socket.
     pub bind: BindOptions,
@@ -50,6 +52,8 @@ pub struct ListenOptions {
     pub connection: ConnectionOptions,
     /// Shared by all listeners that count together; `None`: [`CONNECTIONS_MAX`] of this call.
     pub limits: Option<Rc<Limits>>,
+    /// How TLS is spoken, where the address asks for it.
+    pub tls: Option<Rc<ServerTls>>,
 }
 
 /// Why it is not possible to listen, or to bind a datagram socket.
@@ -197,7 +201,15 @@ pub(super) fn listen(
         limits: limits.unwrap_or_else(|| Limits::new(CONNECTIONS_MAX, None)),
         connection: Rc::new(options.connection),
         accept,
+        tls: options
+            .tls
+            .filter(|_| matches!(address, Address::Tls { .. })),
     };
+    if let Address::Tls { .. } = address {
+        let made = shared.tls.as_ref().map(|tls| tls.session());
+        let made = made.unwrap_or_else(|| Err(HandshakeError::new("there is no certificate")));
+        made.map_err(|problem| error(io::Error::new(ErrorKind::InvalidInput, problem)))?;
+    }
     let promised = network.promised_listeners(address);
     if !promised.is_empty() {
         let keep = |(place, acceptor)| Acceptor::promise(network, place, &acceptor, &shared);
@@ -297,6 +309,7 @@ struct Shared {
     limits: Rc<Limits>,
     connection: Rc<ConnectionOptions>,
     accept: Rc<dyn Accept>,
+    tls: Option<Rc<ServerTls>>,
 }
 
 /// One open listening socket, whoever it serves.
@@ -447,7 +460,7 @@ impl Acceptor {
         }));
         match asked {
             Ok((Some(protocol), permit)) => {
-                self.open(socket, peer, protocol, permit, &shared.connection);
+                self.open(socket, peer, protocol, permit, &shared);
             }
             Ok((None, _)) => self.network.net().close(socket),
             Err(_) => {
@@ -463,15 +476,29 @@ impl Acceptor {
         peer: Peer,
         protocol: Box<dyn Protocol>,
         permit: Option<Permit>,
-        options: &Rc<ConnectionOptions>,
+        shared: &Shared,
     ) {
+        let secure = shared.tls.as_ref().map(|tls| {
+            let layer = tls.session()?;
+            Ok(Secure::accepted(layer, tls.handshake_timeout()))
+        });
+        let secure = match secure.transpose() {
+            Ok(secure) => secure,
+            Err(error) => {
+                let error: HandshakeError = error;
+                self.network.net().close(socket);
+                return protocol.closed(&CloseReason::Handshake(error));
+            }
+        };
         let opened = Stream::open(StreamParts {
             network: self.network.clone(),
             socket,
             peer,
-            options: Rc::clone(options),
+            options: Rc::clone(&shared.connection),
             protocol,
             permit,
+            secure,
+            is_accepted: true,
         });
         if let Err(error) = opened {
             self.complain(&error, "cannot watch an accepted connection");

@@ -6,6 +6,7 @@
 //! - [`network`]: [`Network`], through which everything goes
 //! - [`connection`]: [`Protocol`] and [`Connection`]; `stream`: how they work; `outbox`: the
 //!   write queue; [`chunk`]: what sockets are read into
+//! - [`tls`]: the layer between the bytes of a socket and those of a protocol
 //! - [`listener`] and [`limits`]; [`connector`] and [`resolver`]; [`client`] and [`backoff`]
 //! - [`stdin`]: what the process was given to read
 //! - [`datagram`]; `handover`: sockets that stay open while their owners change; [`store`]:
@@ -35,6 +36,7 @@ pub mod stdin;
 pub mod store;
 mod stream;
 pub mod sys;
+pub mod tls;
 mod unix;
 
 pub use address::{Address, AddressError};

@@ -22,6 +22,7 @@ use super::net::{Endpoint, Net, SocketId};
 use super::resolver::Resolver;
 use super::store::{FdStore, Store};
 use super::stream::{Stream, StreamParts};
+use super::tls;
 use crate::deferred::Deferred;
 use crate::reactor::Handle;
 
@@ -42,6 +43,7 @@ struct Inner {
     inherited: RefCell<Inherited>,
     places: RefCell<Places>,
     store: RefCell<Store>,
+    tls: Rc<tls::Store>,
     connections: Cell<u64>,
     seed: Cell<u64>,
 }
@@ -75,6 +77,7 @@ impl Network {
                 seed: Cell::new(options.seed),
                 places: RefCell::default(),
                 store: RefCell::new(Store::new(options.store, returned)),
+                tls: Rc::default(),
             }),
             owner: "".into(),
         }
@@ -163,12 +166,19 @@ impl Network {
             options: Rc::default(),
             protocol,
             permit: None,
+            secure: None,
+            is_accepted: false,
         })
     }
 
     /// A connection that is made again whenever it is lost; not started yet.
     pub fn client(&self, options: ClientOptions, dialler: Rc<dyn Dialler>) -> Client {
         Client::new(self.clone(), options, dialler)
+    }
+
+    /// The certificates, keys and authorities of all TLS sessions here.
+    pub fn tls(&self) -> &Rc<tls::Store> {
+        &self.inner.tls
     }
 
     /// The reactor that everything here runs on.

@@ -64,6 +64,24 @@ impl Outbox {
         }
     }
 
+    /// Calls `take` with the front of the queue, at most `bytes_max` of it, whoever the parts
+    /// came from.
+    pub fn with_front<T>(&self, bytes_max: usize, take: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let mut left = bytes_max;
+        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+            let bytes = part.len().min(left);
+            *slice = IoSlice::new(&part[..bytes]);
+            count += 1;
+            left -= bytes;
+            if left == 0 {
+                break;
+            }
+        }
+        take(&slices[..count])
+    }
+
     fn slices<const N: usize, T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
         let mut slices = [IoSlice::new(&[]); N];
         let mut count = 0;

@@ -5,8 +5,9 @@
 //! while the protocol runs; the protocol itself is taken out while it runs and put back after.
 //! Protocol calls come from the reactor's dispatch or from the turn's notifications only.
 //!
-//! A layer that changes the bytes on their way (TLS) has its place here: inbound in `deliver`,
-//! outbound in `write`, where it also translates marks.
+//! TLS is a layer in here (`secure`): inbound between the read and `deliver`, outbound between
+//! the queue and the socket. The protocol is `connected` when the handshake is complete, and
+//! every mark that anybody sees is one of plaintext.
 //!
 //! Ending: `Open -> (Finishing ->) Closing -> Lingering -> Lost`, each step at most once.
 //! Closing flushes; Lingering has sent the end of stream and discards input until the peer's
@@ -15,6 +16,7 @@
 
 mod ending;
 mod reading;
+pub(super) mod secure;
 mod writing;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +31,7 @@ use super::outbox::Outbox;
 use crate::deferred::Failure;
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
 use crate::time::{Duration, Instant};
+use secure::Secure;
 
 /// The state of one connection.
 pub struct Stream {
@@ -48,6 +51,10 @@ pub struct Stream {
     /// Set: closes once nothing is left to read, or at this instant.
     drain_until: Cell<Option<Instant>>,
     outbox: RefCell<Outbox>,
+    /// TLS; nothing on a plain connection.
+    secure: Option<Box<Secure>>,
+    /// Nothing has been read yet of a client that is to send plain text.
+    is_unread: Cell<bool>,
     /// The highest answer `acked` gave.
     acked: Cell<u64>,
     /// Absent while it runs, and after the end.
@@ -108,7 +115,12 @@ pub(super) struct StreamParts {
     pub peer: Peer,
     pub options: Rc<ConnectionOptions>,
     pub protocol: Box<dyn Protocol>,
+    /// Of a connection that was accepted.
     pub permit: Option<Permit>,
+    /// TLS, if it is spoken.
+    pub secure: Option<Box<Secure>>,
+    /// Whether the peer has dialled us.
+    pub is_accepted: bool,
 }
 
 impl Stream {
@@ -130,6 +142,8 @@ impl Stream {
             holds: Cell::new(0),
             drain_until: Cell::new(None),
             outbox: RefCell::default(),
+            is_unread: Cell::new(parts.is_accepted && parts.secure.is_none()),
+            secure: parts.secure,
             acked: Cell::new(0),
             protocol: RefCell::new(Some(parts.protocol)),
             reason: RefCell::new(None),
@@ -143,11 +157,18 @@ impl Stream {
         });
         stream.register()?;
         let connection = Connection { stream };
-        let stream = &connection.stream;
-        stream.set_idle_timeout(stream.options.idle_timeout);
-        stream.set_deadline(stream.options.deadline);
-        stream.with_protocol(|protocol, connection| protocol.connected(connection));
+        match connection.stream.secure {
+            None => connection.stream.begin(),
+            Some(_) => connection.stream.begin_handshake(),
+        }
         Ok(connection)
+    }
+
+    /// The protocol may write and is delivered to from now on.
+    fn begin(self: &Rc<Self>) {
+        self.set_idle_timeout(self.options.idle_timeout);
+        self.set_deadline(self.options.deadline);
+        self.with_protocol(|protocol, connection| protocol.connected(connection));
     }
 
     fn register(self: &Rc<Self>) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! it to both ledgers at the end.
 
 mod fetching;
-mod peers;
+pub mod peers;
 mod relaying;
 mod starting;
 mod stopping;

@@ -490,7 +490,10 @@ fn mistakes_are_found_before_the_start() {
     check("every = \"1s\"", "urls");
     check("urls = []\nevery = \"1s\"", "empty");
     check("urls = [\"http://x/\"]", "every");
-    check("urls = [\"https://x/\"]\nevery = \"1s\"", "not available");
+    check(
+        "urls = [\"ftp://x/\"]\nevery = \"1s\"",
+        "not an http:// or https:// URL",
+    );
     check("urls = [\"ftp://x/\"]\nevery = \"1s\"", "not an http");
     check("urls = [\"http://u:p@x/\"]\nevery = \"1s\"", "credentials");
     let rest = "urls = [\"http://x/\"]\nevery = \"1s\"\n";

@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ impl Daemon {
     /// The first record that `wanted` accepts, waited for.
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
-        let mut state = self.log.state.lock().unwrap();
+        let mut state = self.log.lock();
         loop {
             if let Some(record) = state.0.iter().find(|record| wanted(record)) {
                 return record.clone();
@@ -141,7 +141,7 @@ impl Daemon {
     pub fn try_http_address(&self) -> Option<SocketAddr> {
         let prefix = "listening on http://";
         let start = Instant::now();
-        let mut state = self.log.state.lock().unwrap();
+        let mut state = self.log.lock();
         loop {
             let of = |record: &Value| {
                 record["message"]
@@ -165,7 +165,7 @@ impl Daemon {
 
     /// Whether the process has closed its log, which is at its end.
     pub fn has_ended(&self) -> bool {
-        self.log.state.lock().unwrap().1
+        self.log.lock().1
     }
 
     /// The first address of `component` with this scheme.
@@ -268,18 +268,23 @@ impl Drop for Daemon {
 }
 
 impl Log {
+    /// A test that has failed while it waited for a record still shows them all.
+    fn lock(&self) -> MutexGuard<'_, (Vec<Value>, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, stderr: ChildStderr) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
-            self.state.lock().unwrap().0.push(record);
+            self.lock().0.push(record);
             self.grown.notify_all();
         }
-        self.state.lock().unwrap().1 = true;
+        self.lock().1 = true;
         self.grown.notify_all();
     }
 
     fn records(&self) -> Vec<Value> {
-        self.state.lock().unwrap().0.clone()
+        self.lock().0.clone()
     }
 
     fn wait_for_end(&self, start: Instant) {
@@ -287,7 +292,7 @@ impl Log {
         let open = |state: &mut (Vec<Value>, bool)| !state.1;
         drop(
             self.grown
-                .wait_timeout_while(self.state.lock().unwrap(), left, open)
+                .wait_timeout_while(self.lock(), left, open)
                 .unwrap(),
         );
     }

@@ -26,6 +26,7 @@ use marline::sim::{
     FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimStorage, SimWorker, VirtualClock,
 };
 use marline::time::{Clock, Instant};
+use marline::transport::tls::Materials;
 use marline::transport::{CHUNK_BYTES, Meter, Network, NetworkOptions};
 
 use super::collector::Collector;
@@ -332,7 +333,9 @@ impl World {
         if !openings.is_empty() {
             return Err("a reload opens a buffer that was open".into());
         }
-        let changed = self.daemon.change(config, OpenedBuffers::new());
+        let changed = self
+            .daemon
+            .change(config, OpenedBuffers::new(), Materials::default());
         changed.map(drop).map_err(text)
     }
 

@@ -20,7 +20,8 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
         "http",
         &["transport", "reactor", "deferred", "time", "telemetry"],
     ),
-    // Addresses stand in the options of sources and sinks alike; their text form does no IO.
+    // Addresses and TLS stand in the options of sources and sinks alike; their text form, and
+    // the proof that files are what they should be, does no IO.
     (
         "pipeline",
         &[
@@ -29,6 +30,7 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
             "time",
             "telemetry",
             "transport::address",
+            "transport::tls",
         ],
     ),
     ("steps", &["pipeline", "event", "protocol", "telemetry"]),
@@ -90,7 +92,9 @@ const COMPONENTS: &[&str] = &[
 /// Crate, and the files that may name it (a folder ends in `/`).
 pub const CONFINED: &[(&str, &[&str])] = &[
     ("mio", &["src/reactor/poller.rs", "src/reactor/poller/"]),
-    ("rustls", &["src/transport/tls.rs"]),
+    ("rustls", &["src/transport/tls"]),
+    ("rustls_native_certs", &["src/transport/tls"]),
+    ("x509_cert", &["src/transport/tls"]),
     ("hyper", &["src/http/"]),
     ("http_body_util", &["src/http/"]),
     (

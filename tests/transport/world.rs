@@ -321,6 +321,7 @@ fn copy(reason: &CloseReason) -> CloseReason {
         )),
         CloseReason::TimedOut(what) => CloseReason::TimedOut(what),
         CloseReason::Aborted => CloseReason::Aborted,
+        CloseReason::Handshake(error) => CloseReason::Handshake(error.clone()),
         CloseReason::Handler(failure) => CloseReason::Handler(failure.clone()),
     }
 }

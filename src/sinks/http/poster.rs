@@ -20,6 +20,7 @@ use crate::reactor::worker::Pool;
 use crate::sinks::outage::Outage;
 use crate::telemetry::events::{PostFailed, PostRecovered};
 use crate::time::{Duration, Instant};
+use crate::transport::tls::CertificateFacts;
 use crate::transport::{Backoff, BackoffOptions, Network};
 
 use super::Plan;
@@ -208,6 +209,11 @@ impl Poster {
     /// Connections that are open.
     pub(super) fn connections(&self) -> u64 {
         self.client.connections()
+    }
+
+    /// The certificate that the server is shown.
+    pub(super) fn certificates(&self) -> Vec<CertificateFacts> {
+        self.client.certificates()
     }
 
     /// Requests made, again or not.

@@ -21,6 +21,7 @@ use crate::pipeline::port::Inlet;
 use crate::reactor::Handle;
 use crate::telemetry::events::{EventsRefused, PostsSmaller};
 use crate::transport::Network;
+use crate::transport::tls::CertificateFacts;
 
 use super::Plan;
 use super::hold::{Held, Hold, Wanted};
@@ -74,6 +75,11 @@ impl Running {
     /// Connections that are open.
     pub(super) fn connections(&self) -> u64 {
         self.sender.poster.connections()
+    }
+
+    /// The certificate that the server is shown.
+    pub(super) fn certificates(&self) -> Vec<CertificateFacts> {
+        self.sender.poster.certificates()
     }
 
     /// What was counted since the start.

@@ -512,6 +512,9 @@ fn is_cut(reason: &CloseReason) -> bool {
         CloseReason::Eof | CloseReason::Local => false,
         // How a reset shows where the end of the stream had come before (Linux: tcp_reset).
         CloseReason::Reset(error) => error.kind() != ErrorKind::BrokenPipe,
-        CloseReason::TimedOut(_) | CloseReason::Aborted | CloseReason::Handler(_) => true,
+        CloseReason::TimedOut(_)
+        | CloseReason::Aborted
+        | CloseReason::Handler(_)
+        | CloseReason::Handshake(_) => true,
     }
 }

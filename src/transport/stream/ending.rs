@@ -119,10 +119,24 @@ impl Stream {
         if self.phase.replace(Phase::Lost) == Phase::Lost {
             return;
         }
-        *self.reason.borrow_mut() = Some(reason);
+        self.decide(reason);
         if let Some(token) = self.token.get() {
             let lost = Failure::msg("the connection ended");
             self.network.reactor().lose(token, lost);
+        }
+    }
+
+    /// A peer that does not fit, or breaks the session, is told so, and may reset a connection on
+    /// which it has no more to say: why it was closed remains.
+    fn decide(&self, reason: CloseReason) {
+        let mut decided = self.reason.borrow_mut();
+        let is_settled = match &*decided {
+            Some(CloseReason::Handshake(_)) => true,
+            Some(CloseReason::Reset(_)) => matches!(reason, CloseReason::Reset(_)),
+            _ => false,
+        };
+        if !is_settled {
+            *decided = Some(reason);
         }
     }
 
@@ -140,7 +154,7 @@ impl Stream {
         if self.peer.endpoint().is_ip() || !matches!(reason, CloseReason::Reset(_)) {
             self.snapshot_acked();
         }
-        self.outbox.borrow_mut().clear();
+        self.drop_queued();
         let net = self.network.net();
         match reason {
             CloseReason::Aborted | CloseReason::TimedOut("close" | "answer") => {
@@ -150,6 +164,11 @@ impl Stream {
         }
         drop(self.permit.take());
         let protocol = self.protocol.take();
+        if let Some(told) = self.secure.as_ref().and_then(|it| it.take_dialler()) {
+            // There was no connection, and the protocol of one that is dialled hears nothing.
+            drop(protocol);
+            return told(Err(&reason));
+        }
         if let Some(protocol) = protocol {
             protocol.closed(&reason);
         }

@@ -15,6 +15,7 @@ use crate::time::Duration;
 use crate::transport::chunk::CHUNK_BYTES;
 use crate::transport::connection::CloseReason;
 use crate::transport::net::SocketOption;
+use crate::transport::tls;
 
 impl Stream {
     pub(super) fn readable(self: &Rc<Self>) -> Progress {
@@ -26,11 +27,14 @@ impl Stream {
             }
             let mut chunk = self.network.chunks().lend();
             match self.network.net().read(self.socket, &mut chunk[..left]) {
-                Ok(0) => self.ended(),
+                Ok(0) => self.cut_or_ended(),
                 Ok(bytes) => {
                     left -= bytes;
                     self.network.reactor().count_read(bytes);
-                    self.deliver(chunk.keep(bytes));
+                    match &self.secure {
+                        None => self.deliver(chunk.keep(bytes)),
+                        Some(secure) => self.decrypt(secure, &chunk[..bytes]),
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.dry();
@@ -89,9 +93,12 @@ impl Stream {
         }
     }
 
-    fn deliver(self: &Rc<Self>, bytes: Bytes) {
+    pub(super) fn deliver(self: &Rc<Self>, bytes: Bytes) {
         if !matches!(self.phase.get(), Phase::Open | Phase::Finishing) {
             return;
+        }
+        if self.is_unread.take() && tls::looks_like_client_hello(&bytes) {
+            return self.close(CloseReason::Handshake(tls::speaks_tls_to_plain()));
         }
         if self.drain_until.get().is_some() {
             self.idle.take();
@@ -101,7 +108,16 @@ impl Stream {
         self.with_protocol(|protocol, connection| protocol.received(connection, bytes));
     }
 
-    fn ended(self: &Rc<Self>) {
+    /// The peer's end of stream, which is not enough under TLS.
+    fn cut_or_ended(self: &Rc<Self>) {
+        match &self.secure {
+            Some(secure) if self.phase.get() == Phase::Open => self.cut(secure),
+            _ => self.ended(),
+        }
+    }
+
+    /// The peer's stream is whole.
+    pub(super) fn ended(self: &Rc<Self>) {
         self.input.set(Input::Ended);
         self.idle.take();
         self.interest(Handle::remove_reader);

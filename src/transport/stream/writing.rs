@@ -3,6 +3,7 @@
 //! Writes are queued and leave together at the end of the turn, or when the socket has room
 //! again. Write interest exists exactly while the kernel is full and the queue is not empty.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use super::{Flush, Input, Output, Phase, Stream};
 use crate::reactor::{Handle, Progress};
 use crate::transport::connection::{CloseReason, WriteError};
 use crate::transport::net::{PeerState, SocketOption};
-use crate::transport::outbox::Mark;
+use crate::transport::outbox::{Mark, Outbox};
 
 /// How far one go at the queue came.
 enum Flushed {
@@ -82,9 +83,9 @@ impl Stream {
         if self.phase.get() == Phase::Lost {
             return Progress::More;
         }
-        let before = self.written();
+        let before = self.sent_bytes();
         let flushed = self.write_queue();
-        if self.written() > before && self.phase.get() == Phase::Closing {
+        if self.sent_bytes() > before && self.phase.get() == Phase::Closing {
             self.start_close_timer();
         }
         match flushed {
@@ -116,18 +117,37 @@ impl Stream {
     }
 
     fn write_queue(&self) -> Flushed {
-        let net = self.network.net();
         let mut left = WRITE_BYTES_PER_TURN;
-        while !self.outbox.borrow().is_empty() {
-            if left == 0 {
+        let Some(secure) = &self.secure else {
+            return self.write_out(&self.outbox, &mut left);
+        };
+        loop {
+            let close = self.output.get() == Output::ShutWanted;
+            if !secure.seal(&self.outbox, close) {
+                return Flushed::Empty;
+            }
+            if secure.is_crowded() {
+                self.snapshot_acked();
+            }
+            match self.write_out(&secure.wire, &mut left) {
+                Flushed::Empty => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write_out(&self, outbox: &RefCell<Outbox>, left: &mut usize) -> Flushed {
+        let net = self.network.net();
+        while !outbox.borrow().is_empty() {
+            if *left == 0 {
                 return Flushed::More;
             }
             let write = |slices: &[io::IoSlice<'_>]| net.writev(self.socket, slices);
-            let written = self.outbox.borrow().with_slices(write);
+            let written = outbox.borrow().with_slices(write);
             match written {
                 Ok(bytes) => {
-                    left = left.saturating_sub(bytes);
-                    self.outbox.borrow_mut().advance(bytes);
+                    *left = left.saturating_sub(bytes);
+                    outbox.borrow_mut().advance(bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
                 Err(error) => return Flushed::Broken(error),
@@ -161,7 +181,7 @@ impl Stream {
             self.interest(Handle::remove_writer);
         }
         self.snapshot_acked();
-        self.outbox.borrow_mut().clear();
+        self.drop_queued();
         self.reason
             .borrow_mut()
             .get_or_insert(CloseReason::Reset(error));
@@ -190,7 +210,21 @@ impl Stream {
     }
 
     pub(in crate::transport) fn queued_bytes(&self) -> usize {
-        self.outbox.borrow().queued_bytes()
+        let sealed = self.secure.as_ref().map_or(0, |it| it.queued_bytes());
+        self.outbox.borrow().queued_bytes() + sealed
+    }
+
+    pub(super) fn drop_queued(&self) {
+        self.outbox.borrow_mut().clear();
+        if let Some(secure) = &self.secure {
+            secure.wire.borrow_mut().clear();
+        }
+    }
+
+    /// Bytes that our kernel has taken, as they are on their way.
+    fn sent_bytes(&self) -> u64 {
+        let outbox = self.secure.as_ref().map_or(&self.outbox, |it| &it.wire);
+        outbox.borrow().written().0
     }
 
     pub(in crate::transport) fn is_full(&self) -> bool {
@@ -198,7 +232,10 @@ impl Stream {
     }
 
     pub(in crate::transport) fn written(&self) -> Mark {
-        self.outbox.borrow().written()
+        match &self.secure {
+            None => self.outbox.borrow().written(),
+            Some(secure) => secure.written(),
+        }
     }
 
     pub(in crate::transport) fn acked(&self) -> Mark {
@@ -214,9 +251,10 @@ impl Stream {
             return;
         }
         let is_ip = self.peer.endpoint().is_ip();
-        let now = match self.network.net().outq(self.socket) {
-            Ok(unacked) if is_ip => written.saturating_sub(unacked as u64),
-            Ok(0) if self.has_read_all() => written,
+        let now = match (self.network.net().outq(self.socket), &self.secure) {
+            (Ok(unacked), Some(secure)) => secure.arrived(unacked as u64),
+            (Ok(unacked), None) if is_ip => written.saturating_sub(unacked as u64),
+            (Ok(0), None) if self.has_read_all() => written,
             _ => 0,
         };
         self.acked.set(self.acked.get().max(now));

@@ -17,6 +17,7 @@ mod event_json;
 mod event_random;
 mod event_vrl;
 mod faults;
+mod file_source;
 mod http;
 mod http_sink;
 mod listing;

@@ -45,6 +45,7 @@ use crate::reactor::{
     Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
     start_thread,
 };
+use crate::sources::file::Checkpoints;
 use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
 use crate::telemetry::layer::{LevelSwitch, Levels};
 use crate::telemetry::{self, Format, LastErrors, Level};
@@ -461,8 +462,13 @@ fn reloader(
 
 /// What the daemon lives on.
 fn world(handle: &Handle, memory: &Memory, paths: &Paths) -> Result<World, Refusal> {
-    let resources = resources(handle, memory)?;
+    let mut resources = resources(handle, memory)?;
     let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
+    resources.lend(Checkpoints::new(
+        handle,
+        Arc::clone(&storage),
+        &paths.state_dir,
+    ));
     Ok(World {
         memory: memory.clone(),
         scheduler: Rc::new(handle.clone()),

@@ -6,6 +6,7 @@
 mod bodies;
 mod datagrams;
 mod fetch;
+pub mod file;
 mod framed;
 mod generate;
 mod http;
@@ -21,6 +22,7 @@ use crate::pipeline::descriptor::Descriptor;
 pub const ALL: &[&Descriptor] = &[
     &socket::DESCRIPTOR,
     &fetch::DESCRIPTOR,
+    &file::DESCRIPTOR,
     &http::DESCRIPTOR,
     &http_poll::DESCRIPTOR,
     &generate::DESCRIPTOR,

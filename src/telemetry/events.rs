@@ -6,6 +6,7 @@
 //! writes the record, not here.
 
 mod buffers;
+mod files;
 mod operator;
 mod reload;
 mod sinks;
@@ -17,6 +18,10 @@ use std::fmt::{self, Display};
 use crate::time::Duration;
 
 pub use buffers::{BufferDamaged, BufferFailed, BufferFull, BufferOpened, BufferRecovered};
+pub use files::{
+    CheckpointsDamaged, CheckpointsFailed, FileCounts, FileFollowed, FileReadable, FileRefused,
+    FileRotated, FileTruncated, FileUnreadable, FilesPolled, FilesTooMany,
+};
 pub use operator::{AdminOpened, AdminUnavailable, StoppedBy};
 pub use reload::{BufferLeft, BufferOrphaned, ReloadFailed, ReloadIgnored, Reloaded, SinkRemoved};
 pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};

@@ -291,6 +291,7 @@ impl Disk {
                 number: inode,
             },
             modified_micros: content.modified_micros,
+            owner: 0,
         })
     }
 

@@ -7,17 +7,26 @@
 use std::cmp::Reverse;
 use std::path::Path;
 
-/// The path of the log that the file at `path` belongs to: the shortest that it begins with, up
-/// to a `.`, `-` or `_`, and that is one by `is_log`; else its own.
-pub fn log_of(path: &Path, is_log: impl Fn(&Path) -> bool) -> &Path {
+/// Endings of compressed files.
+const PACKED: [&str; 4] = [".gz", ".zst", ".bz2", ".xz"];
+
+/// The path of the log that the file at `path` belongs to: its own without what rotation adds,
+/// which is the ending of compressed files, and numbers behind `.`, `-` or `_`.
+pub fn log_of(path: &Path) -> &Path {
     let Some(text) = path.to_str() else {
         return path;
     };
     let name_at = text.rfind('/').map_or(0, |slash| slash + 1);
-    let ends = text[name_at..].match_indices(['.', '-', '_']);
-    let candidates = ends.map(|(at, _)| Path::new(&text[..name_at + at]));
-    let mut candidates = candidates.filter(|it| it.file_name().is_some());
-    candidates.find(|log| is_log(log)).unwrap_or(path)
+    let packed = PACKED.iter().find_map(|ending| text.strip_suffix(ending));
+    let mut log = packed.unwrap_or(text);
+    while let Some(at) = log.rfind(['.', '-', '_']).filter(|at| *at > name_at) {
+        let addition = &log[at + 1..];
+        if addition.is_empty() || !addition.bytes().all(|byte| byte.is_ascii_digit()) {
+            break;
+        }
+        log = &log[..at];
+    }
+    Path::new(log)
 }
 
 /// How old a file of a log is; the greatest is the one that is written to.
@@ -34,10 +43,10 @@ pub struct Age {
 }
 
 impl Age {
-    /// Of the file at `path`, which is one of `log`.
-    pub fn new(path: &Path, log: &Path, modified_micros: i64) -> Age {
-        let (path, log) = (path.to_string_lossy(), log.to_string_lossy());
-        let addition = path.strip_prefix(&*log).unwrap_or_default();
+    /// Of the file at `path`.
+    pub fn new(path: &Path, modified_micros: i64) -> Age {
+        let (text, log) = (path.to_string_lossy(), log_of(path).to_string_lossy());
+        let addition = text.strip_prefix(&*log).unwrap_or_default();
         let digits: String = addition
             .chars()
             .skip(1)
@@ -60,18 +69,19 @@ mod tests {
 
     #[test]
     fn files_of_a_log_are_found_and_sorted() {
-        let logs = ["/l/a.log", "/l/b", "/l/a"];
-        let is_log = |path: &Path| logs[..2].iter().any(|log| Path::new(log) == path);
         let check = |path: &str, log: &str| {
-            assert_eq!(log_of(Path::new(path), is_log), Path::new(log), "{path}");
+            assert_eq!(log_of(Path::new(path)), Path::new(log), "{path}");
         };
         check("/l/a.log", "/l/a.log");
         check("/l/a.log.1", "/l/a.log");
-        check("/l/a.log-20261127.gz", "/l/a.log");
+        check("/l/a.log.12.gz", "/l/a.log");
+        check("/l/a.log-20261127.zst", "/l/a.log");
+        check("/l/a.log-2026-11-27", "/l/a.log");
         check("/l/b.1", "/l/b");
-        check("/l/c.log.1", "/l/c.log.1");
-        check("/l/.hidden", "/l/.hidden");
-        let age = |name: &str, micros| Age::new(Path::new(name), Path::new("a.log"), micros);
+        check("/l.1/b", "/l.1/b");
+        check("/l/.1", "/l/.1");
+        check("/l/a-1.log", "/l/a-1.log");
+        let age = |name: &str, micros| Age::new(Path::new(name), micros);
         let sorted = [
             age("a.log", 5),
             age("a.log.10", 7),

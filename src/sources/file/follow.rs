@@ -373,9 +373,12 @@ impl Follow {
         else {
             return false;
         };
-        let follower = (before.asked.get(), Rc::downgrade(tail));
+        // An ask that is about to be made is after this, too.
+        let since = before.asked.get() - u64::from(before.is_asked.get());
+        let follower = (since, Rc::downgrade(tail));
         before.followers.borrow_mut().push(follower);
-        if !before.is_queued.get() && !before.is_blocked.get() {
+        let is_in_turn = before.is_asked.get() || before.is_queued.get();
+        if !is_in_turn && !before.is_blocked.get() {
             before.is_queued.set(true);
             self.queue.borrow_mut().push_front(before.id);
         }
@@ -393,6 +396,7 @@ impl Follow {
             Ok(answers) => {
                 for answer in answers {
                     if let Some(tail) = self.tail(answer.id) {
+                        tail.is_asked.set(false);
                         let cut = self.take(&tail, answer.told);
                         taken.extend(cut.map(|cut| (tail, cut)));
                     }
@@ -404,7 +408,10 @@ impl Follow {
                     event = "file_job_lost",
                     "a job that reads files was lost: {failure}"
                 );
-                self.request_scan();
+                let tails: Vec<_> = self.tails.borrow().values().cloned().collect();
+                for tail in tails.iter().filter(|tail| tail.is_asked.replace(false)) {
+                    self.look(tail);
+                }
             }
         }
         self.is_asking.set(false);

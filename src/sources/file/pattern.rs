@@ -24,6 +24,8 @@ pub const FILES_MAX: usize = 65_536;
 pub const DIRECTORIES_MAX: usize = 4_096;
 /// How deep `**` goes.
 const DEPTH_MAX: usize = 32;
+/// How often a directory is listed again in which names come and go.
+const LISTINGS_MAX: usize = 3;
 /// Findings about what is no file that one walk brings at most.
 const PROBLEMS_MAX: usize = 64;
 
@@ -210,17 +212,42 @@ impl Walking<'_> {
                     self.take(&*directory, path, name, true);
                 }
             }
+            Part::Wild(pattern) if rest.is_empty() => self.take_all(path, pattern),
             Part::Wild(pattern) => {
-                for name in self.list(path) {
-                    let is_match = pattern.matches_with(&name.1, OPTIONS);
-                    if is_match && rest.is_empty() {
-                        self.take(&*name.0, path, &name.1, false);
-                    } else if is_match && self.leads_on(&*name.0, &name.1) {
-                        self.go(&path.join(&name.1), rest, depth);
+                for (directory, name) in self.list(path) {
+                    let is_match = pattern.matches_with(&name, OPTIONS);
+                    if is_match && self.leads_on(&*directory, &name) {
+                        self.go(&path.join(&name), rest, depth);
                     }
                 }
             }
             Part::Deep => self.go_deep(path, parts, depth),
+        }
+    }
+
+    /// Takes the files of a directory, all at one instant: where names came or went meanwhile,
+    /// which a rotation in the middle of its renames looks like, it is done again.
+    fn take_all(&mut self, path: &Path, pattern: &Pattern) {
+        for _ in 0..LISTINGS_MAX {
+            let names = self.list(path);
+            for (directory, name) in &names {
+                if pattern.matches_with(name, OPTIONS) {
+                    self.take(&**directory, path, name, false);
+                }
+            }
+            let again = self.list(path);
+            let same = |((_, a), (_, b)): (&(_, String), &(_, String))| a == b;
+            if again.len() == names.len() && again.iter().zip(&names).all(same) {
+                return;
+            }
+            for (_, name) in &names {
+                self.found.files.remove(&path.join(name));
+            }
+        }
+        for (directory, name) in self.list(path) {
+            if pattern.matches_with(&name, OPTIONS) {
+                self.take(&*directory, path, &name, false);
+            }
         }
     }
 

@@ -213,16 +213,21 @@ impl Follow {
             let Some(tail) = id.and_then(|id| self.tail(id)) else {
                 continue;
             };
-            let is_log = |path: &Path| found.files.contains_key(path);
-            let log = family::log_of(path, is_log);
-            let age = family::Age::new(path, log, metadata.modified_micros);
-            logs.entry(log).or_default().push((age, tail));
+            let age = family::Age::new(path, metadata.modified_micros);
+            let files = logs.entry(family::log_of(path)).or_default();
+            files.push((age, tail));
         }
         for files in logs.values_mut() {
             files.sort_by(|(a, _), (b, _)| a.cmp(b));
             for pair in files.windows(2) {
                 let (before, tail) = (&pair[0].1, &pair[1].1);
-                if new.contains(&tail.id) && before.id != tail.id {
+                if !new.contains(&tail.id) || before.id == tail.id {
+                    continue;
+                }
+                // The one that had its name may have been without one just now.
+                let former = tail.after.borrow().upgrade();
+                let modified = |it: &Rc<Tail>| it.modified_micros.get();
+                if former.is_none_or(|former| modified(&former) < modified(before)) {
                     *tail.after.borrow_mut() = Rc::downgrade(before);
                 }
             }

@@ -47,6 +47,8 @@ pub struct Tail {
     pub is_blocked: Cell<bool>,
     /// It is followed no more.
     pub is_closed: Cell<bool>,
+    /// It is among those that are being asked.
+    pub is_asked: Cell<bool>,
     /// How often it was asked.
     pub asked: Cell<u64>,
     /// The file that had its name before: that is read to its end first.
@@ -111,6 +113,7 @@ impl Tail {
             is_queued: Cell::new(false),
             is_blocked: Cell::new(false),
             is_closed: Cell::new(false),
+            is_asked: Cell::new(false),
             asked: Cell::new(0),
             after: RefCell::default(),
             followers: RefCell::default(),
@@ -131,6 +134,7 @@ impl Tail {
             },
         };
         self.asked.set(self.asked.get() + 1);
+        self.is_asked.set(true);
         Ask {
             id: self.id,
             path: Arc::clone(&self.path.borrow()),

@@ -24,6 +24,7 @@ mod slots;
 mod store;
 mod tail;
 mod take;
+mod unpack;
 mod watch;
 
 use std::rc::Rc;

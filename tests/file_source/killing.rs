@@ -1,4 +1,5 @@
 //! `kill -9` at random moments: nothing is lost, and what comes twice is within its bound.
+#![allow(clippy::print_stdout)] // the numbers are what one looks at
 
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ fn f_117_killed_at_random_moments_nothing_is_lost() {
             "{watch}: {KILLS} kills, {} lines, 0 lost, {doubled} doubled",
             logger.count()
         );
-        // A window of what is on its way, and what was acknowledged in the last 20 ms.
-        assert!(doubled < KILLS * 20_000, "{doubled} lines came twice");
+        // Half a window for each: what is on its way, and was acknowledged in the last 20 ms.
+        assert!(doubled < KILLS * 5_000, "{doubled} lines came twice");
     }
 }

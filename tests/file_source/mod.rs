@@ -6,8 +6,11 @@
 //! tests run with both.
 
 mod following;
+mod joining;
 mod killing;
 mod logger;
+mod logrotate;
+mod packing;
 mod restarting;
 mod rotating;
 
@@ -27,6 +30,7 @@ pub const WATCHES: [&str; 2] = ["inotify", "poll"];
 pub struct Place {
     pub folder: TempDir,
     watch: &'static str,
+    encode: &'static str,
     options: String,
 }
 
@@ -38,8 +42,15 @@ impl Place {
         Place {
             folder,
             watch,
+            encode: "raw",
             options: String::new(),
         }
+    }
+
+    /// Events are written as JSON.
+    pub fn in_json(mut self) -> Place {
+        self.encode = "json";
+        self
     }
 
     /// With more options of the source.
@@ -51,7 +62,12 @@ impl Place {
 
     /// The configuration.
     pub fn config(&self) -> String {
-        let Place { watch, options, .. } = self;
+        let Place {
+            watch,
+            encode,
+            options,
+            ..
+        } = self;
         let paths = if options.contains("paths") {
             ""
         } else {
@@ -61,7 +77,7 @@ impl Place {
             "[source.in]\ntype = \"file\"\n{paths}watch = \"{watch}\"\npoll_interval = \"50ms\"\n\
              close_after = \"300ms\"\n{options}\
              [pipeline.main]\nfrom = [\"in\"]\nto = [\"out\"]\n\
-             [sink.out]\ntype = \"file\"\npath = \"{{folder}}/out.txt\"\nencode = \"raw\"\n"
+             [sink.out]\ntype = \"file\"\npath = \"{{folder}}/out.txt\"\nencode = \"{encode}\"\n"
         )
     }
 
@@ -73,6 +89,7 @@ impl Place {
         Running {
             daemon,
             watch: self.watch,
+            encode: self.encode,
             options: self.options,
         }
     }
@@ -86,6 +103,7 @@ impl Place {
 pub struct Running {
     pub daemon: Daemon,
     watch: &'static str,
+    encode: &'static str,
     options: String,
 }
 
@@ -106,27 +124,35 @@ impl Running {
 
     /// Stops it; the exit code is 0.
     pub fn stop(self) -> (Place, Ended) {
-        let ended = self.daemon.stop();
+        let (place, daemon) = self.parts();
+        let mut ended = daemon.stop();
         assert_eq!(ended.code(), 0);
-        Running::place(ended, self.watch, self.options)
+        (place.moved(&mut ended), ended)
     }
 
     /// Kills it.
     pub fn kill(self) -> Place {
-        self.daemon.signal(nix::sys::signal::Signal::SIGKILL);
-        let ended = self.daemon.wait();
-        Running::place(ended, self.watch, self.options).0
+        let (place, daemon) = self.parts();
+        daemon.signal(nix::sys::signal::Signal::SIGKILL);
+        place.moved(&mut daemon.wait())
     }
 
-    fn place(mut ended: Ended, watch: &'static str, options: String) -> (Place, Ended) {
-        let empty = tempfile::tempdir().unwrap();
-        let folder = std::mem::replace(&mut ended.folder, empty);
+    fn parts(self) -> (Place, Daemon) {
         let place = Place {
-            folder,
-            watch,
-            options,
+            folder: tempfile::tempdir().unwrap(),
+            watch: self.watch,
+            encode: self.encode,
+            options: self.options,
         };
-        (place, ended)
+        (place, self.daemon)
+    }
+}
+
+impl Place {
+    /// In the folder that a daemon has left.
+    fn moved(mut self, ended: &mut Ended) -> Place {
+        std::mem::swap(&mut self.folder, &mut ended.folder);
+        self
     }
 }
 

@@ -181,3 +181,37 @@ fn a_reload_hands_over_in_memory() {
     running.wait_for_lines(logger.count() as usize);
     running.stop().0.check_exact(logger.count());
 }
+
+#[test]
+fn a_sink_that_stands_still_stops_the_reading_and_nothing_is_lost() {
+    use std::io::{BufRead, BufReader};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let place = Place::new("inotify");
+    let mut logger = Logger::new(&place.log("a.log"));
+    logger.write(100_000);
+    let sink = format!(
+        "[sink.out]\ntype = \"socket\"\naddress = \"tcp://{address}\"\nencode = \"raw\"\n\
+         buffer.memory = \"1MiB\"\n"
+    );
+    let config = place.config();
+    let config = format!("{}{sink}", &config[..config.find("[sink.out]").unwrap()]);
+    let daemon = crate::process::Daemon::launch_in(place.folder, &config, |_| {});
+    daemon.wait_for("started");
+    let (stream, _) = listener.accept().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    // The file grows and is rotated while nobody takes anything.
+    logger.write(1000);
+    logger.rotate(9);
+    logger.write(1000);
+    logger.reopen();
+    logger.write(1000);
+    let lines = BufReader::new(stream).lines();
+    let mut next = 0;
+    for line in lines.map(Result::unwrap).take(logger.count() as usize) {
+        assert_eq!(super::logger::number(&line), Some(next));
+        next += 1;
+    }
+    assert_eq!(next, logger.count());
+    assert_eq!(daemon.stop().code(), 0);
+}

@@ -96,6 +96,10 @@ pub struct Follow {
     pub(super) directories: RefCell<HashMap<WatchId, PathBuf>>,
     /// Files that wait for their turn.
     queue: RefCell<VecDeque<u64>>,
+    /// The compressed file that is being read.
+    packed: Cell<Option<u64>>,
+    /// Compressed files that wait for that.
+    packed_waiting: RefCell<VecDeque<u64>>,
     /// Something is due for a file.
     dues: RefCell<BTreeSet<(Instant, u64)>>,
     due_timer: RefCell<Option<TimerGuard>>,
@@ -159,6 +163,8 @@ impl Follow {
             by_watch: RefCell::default(),
             directories: RefCell::default(),
             queue: RefCell::default(),
+            packed: Cell::new(None),
+            packed_waiting: RefCell::default(),
             dues: RefCell::default(),
             due_timer: RefCell::default(),
             forget_timer: RefCell::default(),
@@ -179,11 +185,14 @@ impl Follow {
         let weak = self.this.clone();
         let begun_at_start = !self.store.was_opened();
         self.is_successor.set(!begun_at_start);
+        let store = Rc::downgrade(&self.store);
         self.store.take(move || {
-            let Some(follow) = weak.upgrade() else { return };
-            if follow.is_stopped.get() {
-                return follow.store.release();
-            }
+            let follow = weak.upgrade().filter(|follow| !follow.is_stopped.get());
+            let Some(follow) = follow else {
+                // It was stopped before it began.
+                store.upgrade().iter().for_each(|store| store.release());
+                return;
+            };
             follow.scan.holds_store.set(true);
             follow.begin_telling();
             follow.request_scan();
@@ -327,6 +336,9 @@ impl Follow {
         if self.is_stopped.get() || tail.is_closed.get() || tail.is_blocked.get() {
             return;
         }
+        if tail.is_done.get() || tail.not_before.get().is_some() {
+            return;
+        }
         if !tail.is_queued.replace(true) {
             self.queue.borrow_mut().push_back(tail.id);
         }
@@ -346,9 +358,18 @@ impl Follow {
             };
             let Some(tail) = tail else { continue };
             tail.is_queued.set(false);
-            if !tail.is_blocked.get() && !self.waits_for_another(&tail) {
-                asks.push(tail.ask());
+            if self.waits_for_packed(&tail) {
+                continue;
             }
+            if tail.is_blocked.get() {
+                continue;
+            }
+            if self.waits_for_another(&tail) {
+                // That may be a compressed one itself.
+                self.next_packed(tail.id);
+                continue;
+            }
+            asks.push(tail.ask());
         }
         if asks.is_empty() {
             return;
@@ -363,14 +384,43 @@ impl Follow {
         drop(job.add_both(move |result| follow.answered(result)));
     }
 
+    /// Whether another compressed file is being read: each has a decoder.
+    fn waits_for_packed(&self, tail: &Tail) -> bool {
+        if tail.packing.is_none() {
+            return false;
+        }
+        let current = self.packed.get().unwrap_or(tail.id);
+        if current == tail.id {
+            self.packed.set(Some(current));
+            return false;
+        }
+        tail.is_queued.set(true);
+        self.packed_waiting.borrow_mut().push_back(tail.id);
+        true
+    }
+
+    /// The compressed file `id` needs its decoder no more: it is another one's turn.
+    pub(super) fn next_packed(&self, id: u64) {
+        if self.packed.get() != Some(id) {
+            return;
+        }
+        self.packed.set(None);
+        let next = self.packed_waiting.borrow_mut().pop_front();
+        self.queue.borrow_mut().extend(next);
+    }
+
     /// Whether the file that had its name must be read to its end first; then that is done.
     fn waits_for_another(&self, tail: &Rc<Tail>) -> bool {
         if !tail.is_reading() {
             return false;
         }
+        // Nobody waits for one that cannot be read now, or has nothing more to read.
+        let is_waited_for = |it: &Rc<Tail>| {
+            let is_over = it.is_closed.get() || it.is_done.get();
+            !is_over && it.not_before.get().is_none() && it.trouble.borrow().is_none()
+        };
         let before = tail.after.borrow().upgrade();
-        let Some(before) = before.filter(|it| !it.is_closed.get() && it.trouble.borrow().is_none())
-        else {
+        let Some(before) = before.filter(is_waited_for) else {
             return false;
         };
         // An ask that is about to be made is after this, too.

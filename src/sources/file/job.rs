@@ -15,6 +15,7 @@ use crate::buffer::watcher::{WatchId, Watcher};
 use crate::transport::{CHUNK_BYTES, ChunkPool};
 
 use super::position::{BEFORE_BYTES, HEAD_BYTES, Position, Print};
+use super::unpack::{Packing, Unpacker};
 
 /// Files that one job serves at most, a chunk each.
 pub const ASKS_MAX: usize = 8;
@@ -29,6 +30,8 @@ pub struct Ask {
     pub inode: Inode,
     /// The file, where it is open.
     pub file: Option<Arc<dyn File>>,
+    /// How it is compressed.
+    pub packing: Option<Packing>,
     /// What is asked.
     pub what: What,
 }
@@ -45,6 +48,13 @@ pub enum What {
         offset: u64,
         /// What the file began with.
         head: Print,
+    },
+    /// What a compressed file holds from `offset` on.
+    Unpack {
+        /// Where to read.
+        offset: u64,
+        /// The decoder, where there is one.
+        unpacker: Option<Unpacker>,
     },
 }
 
@@ -82,6 +92,15 @@ pub enum Told {
         /// At most a chunk.
         bytes: Bytes,
     },
+    /// The next bytes of a compressed file; less than a chunk at its end.
+    Unpacked {
+        /// The file.
+        metadata: Metadata,
+        /// For the bytes after these.
+        unpacker: Unpacker,
+        /// At most a chunk.
+        bytes: Bytes,
+    },
 }
 
 /// What all questions share.
@@ -115,29 +134,83 @@ impl Desk {
             // Another one has the name by now; the next walk finds where this one went.
             return Err(io::ErrorKind::NotFound.into());
         }
-        let told = match ask.what {
-            What::Identify => self.identify(&*file)?,
-            What::Compare(position) => Told::Same(is_place(&*file, metadata.bytes, position)?),
-            What::Read { offset, head } => self.read(&*file, metadata, offset, head)?,
+        let told = match (ask.what, ask.packing) {
+            (What::Identify, packing) => self.identify(&file, packing)?,
+            (What::Compare(position), None) => {
+                Told::Same(is_place(&*file, metadata.bytes, position)?)
+            }
+            (What::Compare(position), Some(packing)) => {
+                let mut unpacker = Unpacker::new(Arc::clone(&file), packing)?;
+                Told::Same(self.is_packed_place(&mut unpacker, position)?)
+            }
+            (What::Read { offset, head }, _) => self.read(&*file, metadata, offset, head)?,
+            (What::Unpack { offset, unpacker }, packing) => {
+                let packing = packing.unwrap_or(Packing::Gzip);
+                let unpacker = match unpacker {
+                    Some(unpacker) => unpacker,
+                    None => Unpacker::new(Arc::clone(&file), packing)?,
+                };
+                self.unpack(metadata, unpacker, offset)?
+            }
         };
         Ok((file, told))
     }
 
-    fn identify(&self, file: &dyn File) -> io::Result<Told> {
+    fn identify(&self, file: &Arc<dyn File>, packing: Option<Packing>) -> io::Result<Told> {
         let (mut watch, mut unwatched) = (None, None);
         if let Some(watcher) = &self.watcher {
-            match watcher.watch_file(file) {
+            match watcher.watch_file(&**file) {
                 Ok(id) => watch = Some(id),
                 Err(error) => unwatched = Some(format!("cannot watch files: {error}")),
             }
         }
         let metadata = file.metadata()?;
+        let bytes = match packing {
+            None => read_at(&**file, 0, HEAD_BYTES)?,
+            Some(packing) => {
+                let mut bytes = vec![0; HEAD_BYTES];
+                let filled = Unpacker::new(Arc::clone(file), packing)?.fill(&mut bytes);
+                // A file that is being written ends early; then nothing is known of it yet.
+                bytes.truncate(match filled {
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                    filled => filled?,
+                });
+                bytes
+            }
+        };
         Ok(Told::Head {
             metadata,
-            bytes: read_at(file, 0, HEAD_BYTES)?,
+            bytes,
             watch,
             unwatched,
         })
+    }
+
+    fn unpack(&self, metadata: Metadata, mut unpacker: Unpacker, offset: u64) -> io::Result<Told> {
+        let mut chunk = self.chunks.lend();
+        if unpacker.at() < offset && !unpacker.skip_to(offset, &mut chunk[..CHUNK_BYTES])? {
+            return Err(io::Error::other("it holds less than was read of it"));
+        }
+        let filled = unpacker.fill(&mut chunk[..CHUNK_BYTES])?;
+        Ok(Told::Unpacked {
+            metadata,
+            unpacker,
+            bytes: chunk.keep(filled),
+        })
+    }
+
+    /// Whether what is in a compressed file has been there before.
+    fn is_packed_place(&self, unpacker: &mut Unpacker, position: Position) -> io::Result<bool> {
+        let mut chunk = self.chunks.lend();
+        let before = usize::from(position.before.len).min(BEFORE_BYTES);
+        let Some(at) = position.offset.checked_sub(before as u64) else {
+            return Ok(false);
+        };
+        if !unpacker.skip_to(at, &mut chunk[..CHUNK_BYTES])? {
+            return Ok(false);
+        }
+        let filled = unpacker.fill(&mut chunk[..before])?;
+        Ok(Print::of(&chunk[..filled]) == position.before)
     }
 
     fn read(

@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 
 use crate::buffer::storage::Inode;
 
-use super::position::{Position, Remembered};
+use super::position::{Position, Print, Remembered};
+
+/// How many cuts of a file are remembered.
+const FORMER_MAX: usize = 16;
 
 /// The books of one file.
 #[derive(Debug)]
@@ -19,6 +22,9 @@ pub struct Progress {
     acknowledged: Cell<Position>,
     /// Everything before it has been delivered.
     delivered: Cell<Position>,
+    /// Where it had been delivered up to when the file was cut, the last time last: a copy of it
+    /// from before is read from there on.
+    former: RefCell<VecDeque<Position>>,
     sent: RefCell<VecDeque<Sent>>,
     /// The number of the first of `sent`.
     first: Cell<u64>,
@@ -60,6 +66,7 @@ impl Progress {
             inode: Cell::new(remembered.inode),
             acknowledged: Cell::new(remembered.position),
             delivered: Cell::new(remembered.position),
+            former: RefCell::default(),
             sent: RefCell::default(),
             first: Cell::new(0),
             is_frozen: Cell::new(false),
@@ -93,6 +100,24 @@ impl Progress {
     /// Where a reader goes on.
     pub fn delivered(&self) -> Position {
         self.delivered.get()
+    }
+
+    /// The file has been cut.
+    pub fn is_cut(&self) {
+        let mut former = self.former.borrow_mut();
+        former.push_back(self.delivered.get());
+        if former.len() > FORMER_MAX {
+            former.pop_front();
+        }
+    }
+
+    /// A place up to which the content that begins like `head` was delivered, from this file.
+    pub fn place_of(&self, head: Print) -> Option<Position> {
+        let former = self.former.borrow();
+        let former = former.iter().find(|place| place.head == head);
+        former
+            .copied()
+            .or_else(|| Some(self.delivered.get()).filter(|place| place.head == head))
     }
 
     /// Whether something is on its way.

@@ -122,6 +122,7 @@ impl Follow {
             let count = &self.scan.count;
             count.set(count.get() + 1);
         }
+        self.pump();
         if self.scan.is_wanted.get() {
             self.request_scan();
         } else if self.desk.borrow().watcher.is_none() {
@@ -251,7 +252,11 @@ impl Follow {
         let tails: Vec<_> = self.tails.borrow().values().cloned().collect();
         for tail in tails.iter().filter(|tail| !seen.contains(&tail.id)) {
             tail.is_matched.set(false);
-            self.look(tail);
+            if tail.is_done.get() {
+                self.close(tail);
+            } else {
+                self.look(tail);
+            }
         }
     }
 

@@ -26,7 +26,7 @@ use crate::telemetry::events::{CheckpointsDamaged, CheckpointsFailed};
 use crate::time::{Duration, Instant};
 
 use super::pattern::FILES_MAX;
-use super::position::Remembered;
+use super::position::{Position, Print, Remembered};
 use super::progress::Progress;
 use super::slots;
 
@@ -233,6 +233,11 @@ impl Store {
         self.hand_on();
     }
 
+    /// Whether some source has it now.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held.get()
+    }
+
     /// Whether another source of the same name has it or had it, in the life of this process.
     pub(super) fn was_opened(&self) -> bool {
         self.opened.borrow().is_some()
@@ -243,6 +248,17 @@ impl Store {
         let books = self.books.borrow();
         let mut unclaimed = books.iter().flatten().filter(|it| !it.is_claimed.get());
         unclaimed.find(|progress| wanted(progress)).cloned()
+    }
+
+    /// The books of a file that holds or held what begins like `head`, with the place up to
+    /// which that was delivered. Of several the one that came furthest.
+    pub(super) fn find_content(&self, head: Print) -> Option<(Rc<Progress>, Position)> {
+        let books = self.books.borrow();
+        let alike = books.iter().flatten().filter_map(|progress| {
+            let place = progress.place_of(head)?;
+            Some((Rc::clone(progress), place))
+        });
+        alike.max_by_key(|(_, place)| place.offset)
     }
 
     /// New books. Where there are too many, those of the file that has been gone for longest go.
@@ -326,13 +342,18 @@ impl Store {
             return self.arm(write_at.since(now));
         }
         if self.is_synced.get() {
-            let settled = self.settled.take();
-            return settled.into_iter().for_each(|it| drop(it.callback(())));
+            return self.tell_settled();
         }
         if hurries || now >= sync_at {
             return self.write(true);
         }
         self.arm(sync_at.since(now));
+    }
+
+    fn tell_settled(&self) {
+        for promise in self.settled.take() {
+            promise.callback(());
+        }
     }
 
     fn arm(&self, pause: Duration) {
@@ -399,8 +420,7 @@ impl Store {
                 self.is_synced.set(false);
                 drop((books, dirty));
                 // Nobody who stops waits for a disk that does not work.
-                let settled = self.settled.take();
-                settled.into_iter().for_each(|it| drop(it.callback(())));
+                self.tell_settled();
             }
         }
         self.advance();

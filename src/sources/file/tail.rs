@@ -15,7 +15,9 @@ use crate::time::{Duration, Instant};
 
 use super::job::{Ask, What};
 use super::lines::Lines;
+use super::position::Position;
 use super::progress::Progress;
+use super::unpack::{Packing, Unpacker};
 
 /// A file.
 pub struct Tail {
@@ -31,6 +33,16 @@ pub struct Tail {
     pub intake: Intake,
     /// How far it is.
     pub stage: RefCell<Stage>,
+    /// How it is compressed.
+    pub packing: Option<Packing>,
+    /// Its decoder, between two asks.
+    pub unpacker: RefCell<Option<Unpacker>>,
+    /// It is compressed and read to its end: there is nothing to ask any more.
+    pub is_done: Cell<bool>,
+    /// It is not asked before that.
+    pub not_before: Cell<Option<Instant>>,
+    /// How often it has waited for a file that it may be a copy of.
+    pub waits: Cell<u32>,
     /// The file, where it is open.
     pub file: RefCell<Option<Arc<dyn File>>>,
     /// Who tells of its changes.
@@ -76,9 +88,19 @@ pub enum Stage {
     /// Nobody knows what it is: it may be empty.
     New,
     /// It may be the file with these books.
-    Comparing(Rc<Progress>),
+    Comparing(Candidate),
     /// It is read.
     Reading(Reading),
+}
+
+/// Who a file may be.
+pub struct Candidate {
+    /// The books.
+    pub progress: Rc<Progress>,
+    /// The place that is to be found in it.
+    pub position: Position,
+    /// It has the inode of the books; else it may be a copy of their file.
+    pub is_by_inode: bool,
 }
 
 /// A file that is read.
@@ -105,6 +127,11 @@ impl Tail {
             origin,
             intake,
             stage: RefCell::new(Stage::New),
+            packing: Packing::of(path),
+            unpacker: RefCell::default(),
+            is_done: Cell::new(false),
+            not_before: Cell::default(),
+            waits: Cell::new(0),
             file: RefCell::default(),
             watch: Cell::default(),
             size_bytes: Cell::new(found.bytes),
@@ -127,7 +154,11 @@ impl Tail {
     pub fn ask(&self) -> Ask {
         let what = match &*self.stage.borrow() {
             Stage::New => What::Identify,
-            Stage::Comparing(progress) => What::Compare(progress.delivered()),
+            Stage::Comparing(candidate) => What::Compare(candidate.position),
+            Stage::Reading(reading) if self.packing.is_some() => What::Unpack {
+                offset: reading.lines.offset(),
+                unpacker: self.unpacker.take(),
+            },
             Stage::Reading(reading) => What::Read {
                 offset: reading.lines.offset(),
                 head: reading.lines.head,
@@ -140,6 +171,7 @@ impl Tail {
             path: Arc::clone(&self.path.borrow()),
             inode: self.inode,
             file: self.file.borrow().clone(),
+            packing: self.packing,
             what,
         }
     }
@@ -151,9 +183,14 @@ impl Tail {
 
     /// Bytes that are there and were not read yet, as far as is known.
     pub fn behind_bytes(&self) -> u64 {
+        if self.packing.is_some() {
+            // Nobody knows how much is in it.
+            let is_done = self.is_done.get();
+            return if is_done { 0 } else { self.size_bytes.get() };
+        }
         let read = match &*self.stage.borrow() {
             Stage::New => 0,
-            Stage::Comparing(progress) => progress.delivered().offset,
+            Stage::Comparing(candidate) => candidate.position.offset,
             Stage::Reading(reading) => reading.lines.offset(),
         };
         self.size_bytes.get().saturating_sub(read)

@@ -15,18 +15,23 @@ use crate::telemetry::events::{FileFollowed, FileReadable, FileTruncated, FileUn
 use crate::time::{Duration, Instant, WallTime};
 use crate::transport::CHUNK_BYTES;
 
+use super::family::log_of;
 use super::follow::{Follow, Start};
 use super::job::Told;
 use super::join::Piece;
 use super::lines::{Cut, Lines};
 use super::position::{HEAD_BYTES, Position, Print, Remembered};
 use super::progress::{Fired, Progress};
-use super::tail::{Reading, Stage, Tail, Trouble};
+use super::tail::{Candidate, Reading, Stage, Tail, Trouble};
 use crate::sources::framed::mark_of;
 
 /// Before a file that cannot be read is tried again, at first and at most.
 const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A file that is not ready is not looked at more often.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+/// How often, `close_after` apart, a copy waits for the file that it was made of to be cut.
+const COPY_WAITS_MAX: u32 = 2;
 
 /// Bytes that were taken and are to be delivered.
 pub struct Taken {
@@ -80,6 +85,18 @@ impl Follow {
                 head,
                 bytes,
             } => return Some(self.read(tail, metadata, head, bytes)),
+            Told::Unpacked {
+                metadata,
+                unpacker,
+                bytes,
+            } => {
+                *tail.unpacker.borrow_mut() = Some(unpacker);
+                let head = match &*tail.stage.borrow() {
+                    Stage::Reading(reading) => reading.lines.head,
+                    Stage::New | Stage::Comparing(_) => return None,
+                };
+                return Some(self.read(tail, metadata, head, bytes));
+            }
         }
         None
     }
@@ -102,21 +119,95 @@ impl Follow {
     /// Which file it is, by what it begins with.
     fn identify(&self, tail: &Rc<Tail>, metadata: &Metadata, head: &[u8]) {
         tail.note(metadata);
+        if tail.packing.is_some() && metadata.bytes > 0 {
+            let quiet = self.quiet_for(metadata);
+            if head.is_empty() || quiet < self.settings.close_after {
+                // It is being written.
+                return self.wait_for(tail, self.settings.close_after.saturating_sub(quiet));
+            }
+        }
         if head.is_empty() {
             return self.at_end(tail, metadata, true, tail.asked.get());
         }
-        if !self.ignores_checkpoints() {
-            let is_it = |progress: &Progress| {
-                let position = progress.delivered();
-                progress.inode() == tail.inode && position.head.begins(head)
-            };
-            if let Some(progress) = self.store.find(is_it) {
-                progress.is_claimed.set(true);
-                *tail.stage.borrow_mut() = Stage::Comparing(progress);
-                return self.look(tail);
-            }
+        if self.ignores_checkpoints() {
+            return self.begin_file(tail, Print::of(head));
         }
-        self.begin_file(tail, head);
+        let is_it = |progress: &Progress| {
+            let position = progress.delivered();
+            progress.inode() == tail.inode && position.head.begins(head)
+        };
+        if let Some(progress) = self.store.find(is_it) {
+            progress.is_claimed.set(true);
+            return self.compare(tail, progress.delivered(), progress, true);
+        }
+        let head = Print::of(head);
+        match self.store.find_content(head) {
+            Some((progress, position)) if usize::from(head.len) == HEAD_BYTES => {
+                if self.is_being_copied(tail, &progress, position) {
+                    return self.wait_for(tail, self.settings.close_after);
+                }
+                self.compare(tail, position, progress, false);
+            }
+            _ => self.begin_file(tail, head),
+        }
+    }
+
+    /// For how long the file has not been changed.
+    fn quiet_for(&self, metadata: &Metadata) -> Duration {
+        let micros = self.handle.wall().as_micros() - metadata.modified_micros;
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    /// The file is looked at again after a while, and not before.
+    fn wait_for(&self, tail: &Tail, pause: Duration) {
+        let at = self.handle.now() + pause.max(WAIT_MIN);
+        tail.not_before.set(Some(at));
+        self.let_go(tail);
+        self.next_packed(tail.id);
+        self.release_followers(tail, u64::MAX);
+        self.remind(tail, at);
+    }
+
+    /// Whether the file may be a copy that is being made of one that is followed and will be
+    /// cut then, as logrotate's `copytruncate` does. A name without an addition is no copy's.
+    fn is_being_copied(&self, tail: &Tail, of: &Rc<Progress>, position: Position) -> bool {
+        let path = tail.path.borrow();
+        let is_cut = of.delivered() != position;
+        if is_cut || !of.is_claimed.get() || log_of(&path) == &**path {
+            return false;
+        }
+        tail.waits.set(tail.waits.get() + 1);
+        tail.waits.get() <= COPY_WAITS_MAX
+    }
+
+    /// Whether a place that is remembered is one of this file.
+    fn compare(
+        &self,
+        tail: &Rc<Tail>,
+        position: Position,
+        progress: Rc<Progress>,
+        is_by_inode: bool,
+    ) {
+        if is_by_inode && position.is_done {
+            let lines = Lines::new(position, self.settings.max_bytes, None);
+            *tail.stage.borrow_mut() = Stage::Reading(Reading { lines, progress });
+            return self.is_done(tail);
+        }
+        *tail.stage.borrow_mut() = Stage::Comparing(Candidate {
+            progress,
+            position,
+            is_by_inode,
+        });
+        self.look(tail);
+    }
+
+    /// A compressed file was read to its end, now or once.
+    fn is_done(&self, tail: &Tail) {
+        tail.is_done.set(true);
+        drop(tail.unpacker.take());
+        self.let_go(tail);
+        self.release_followers(tail, u64::MAX);
+        self.next_packed(tail.id);
     }
 
     /// A source that takes over from one before it goes on in any case.
@@ -125,28 +216,50 @@ impl Follow {
     }
 
     fn compared(&self, tail: &Rc<Tail>, is_same: bool) {
-        let candidate = match &*tail.stage.borrow() {
-            Stage::Comparing(progress) => Rc::clone(progress),
-            Stage::New | Stage::Reading(_) => return,
+        let candidate = match tail.stage.replace(Stage::New) {
+            Stage::Comparing(candidate) => candidate,
+            other => {
+                tail.stage.replace(other);
+                return;
+            }
         };
-        if !is_same {
-            // The same inode and beginning, and yet another file: it was written anew.
-            *tail.stage.borrow_mut() = Stage::New;
-            candidate.is_seen(tail.inode, self.now_seconds());
-            let anew = Position {
-                head: candidate.delivered().head,
-                ..Position::default()
-            };
-            candidate.skip_to(anew);
+        let Candidate {
+            progress, position, ..
+        } = candidate;
+        match (candidate.is_by_inode, is_same) {
+            (true, true) => self.follow(tail, progress, true),
+            (true, false) => {
+                // The same inode and beginning, and yet another file: it was written anew.
+                progress.is_seen(tail.inode, self.now_seconds());
+                progress.skip_to(Position {
+                    head: position.head,
+                    ..Position::default()
+                });
+                self.follow(tail, progress, false);
+            }
+            (false, true) => {
+                let progress = self.remember(tail, position);
+                self.follow(tail, progress, true);
+            }
+            (false, false) => self.begin_file(tail, position.head),
         }
-        self.follow(tail, candidate, is_same);
     }
 
     /// A file that nothing is remembered of.
-    fn begin_file(&self, tail: &Rc<Tail>, head: &[u8]) {
-        let head = Print::of(&head[..head.len().min(HEAD_BYTES)]);
+    fn begin_file(&self, tail: &Rc<Tail>, head: Print) {
         let was_there = self.scan.count.get() <= 1 && !self.is_successor.get();
         let at_end = self.settings.start == Start::End && was_there;
+        if at_end && tail.packing.is_some() {
+            let progress = self.remember(
+                tail,
+                Position {
+                    head,
+                    is_done: true,
+                    ..Position::default()
+                },
+            );
+            return self.compare(tail, progress.delivered(), progress, true);
+        }
         // The last byte says whether the end is that of a line.
         let offset = if at_end {
             tail.size_bytes.get().saturating_sub(1)
@@ -159,13 +272,20 @@ impl Follow {
             is_inside: at_end,
             ..Position::default()
         };
+        let progress = self.remember(tail, position);
+        self.follow(tail, progress, false);
+    }
+
+    /// New books for the file.
+    fn remember(&self, tail: &Tail, position: Position) -> Rc<Progress> {
         let progress = self.store.add(&Remembered {
             inode: tail.inode,
             position,
             seen_seconds: self.now_seconds(),
         });
         progress.is_claimed.set(true);
-        self.follow(tail, progress, false);
+        self.store.note(&progress);
+        progress
     }
 
     fn follow(&self, tail: &Rc<Tail>, progress: Rc<Progress>, is_known: bool) {
@@ -197,6 +317,7 @@ impl Follow {
             }
             Stage::New | Stage::Comparing(_) => return,
         };
+        progress.is_cut();
         if progress.skip_to(Position::default()) {
             self.store.note(&progress);
         }
@@ -251,8 +372,30 @@ impl Follow {
         }
         if tail.intake.is_blocked() {
             tail.is_blocked.set(true);
+        } else if !taken.is_full && tail.packing.is_some() {
+            self.unpacked(tail);
         } else if !taken.is_full {
             self.at_end(tail, &taken.metadata, is_quiet, taken.asked);
+        }
+    }
+
+    /// A compressed file has come to its end.
+    fn unpacked(&self, tail: &Rc<Tail>) {
+        self.finish(tail);
+        let progress = match &*tail.stage.borrow() {
+            Stage::Reading(reading) => Rc::clone(&reading.progress),
+            Stage::New | Stage::Comparing(_) => return,
+        };
+        let end = Position {
+            is_done: true,
+            ..progress.delivered()
+        };
+        if progress.skip_to(end) {
+            self.store.note(&progress);
+        }
+        self.is_done(tail);
+        if !tail.is_matched.get() {
+            self.close(tail);
         }
     }
 
@@ -291,9 +434,10 @@ impl Follow {
             lost.is_some_and(|lost| lost.is_for_good)
         };
         // What a sink gave up while all goes on is in its books; what fails because the daemon
-        // stops is there for the next start.
+        // stops, and no other source has the checkpoints by then, is there for the next start.
+        let is_end = self.is_stopped.get() && !self.store.is_held();
         let how = match result {
-            Err(failure) if self.is_stopped.get() && !is_for_good(failure) => Fired::Again,
+            Err(failure) if is_end && !is_for_good(failure) => Fired::Again,
             _ => Fired::Settled,
         };
         if progress.fired(stretch, how) {
@@ -379,7 +523,11 @@ impl Follow {
         }
         let retry = tail.trouble.borrow().as_ref().map(|it| it.retry_at);
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(retry) || is_due(tail.close_at.get()) {
+        let is_waiting = is_due(tail.not_before.get());
+        if is_waiting {
+            tail.not_before.set(None);
+        }
+        if is_waiting || is_due(retry) || is_due(tail.close_at.get()) {
             self.look(tail);
         }
     }
@@ -394,12 +542,13 @@ impl Follow {
     }
 
     /// The file is gone, and read to its end.
-    fn close(&self, tail: &Rc<Tail>) {
+    pub(super) fn close(&self, tail: &Rc<Tail>) {
         self.finish(tail);
         if let Stage::Reading(reading) = &*tail.stage.borrow() {
             reading.progress.is_claimed.set(false);
         }
         tail.is_closed.set(true);
+        self.next_packed(tail.id);
         self.let_go(tail);
         self.works(tail);
         self.release_followers(tail, u64::MAX);
@@ -419,6 +568,7 @@ impl Follow {
 
     fn fails(&self, tail: &Rc<Tail>, error: &io::Error) {
         self.let_go(tail);
+        self.next_packed(tail.id);
         if error.kind() == io::ErrorKind::NotFound {
             // Nothing can be had of it under this name; a walk finds where it went.
             if !tail.is_matched.get() || !tail.is_reading() {

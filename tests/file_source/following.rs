@@ -1,4 +1,6 @@
 //! Files that are there, come, grow, and cannot be read for a while.
+//!
+//! What a pattern matches and is no file is refused; what comes later is found.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,6 @@
 //! Events of several lines.
+//!
+//! They are whole over chunks, stops and starts, and bounded.
 
 use std::time::Duration;
 

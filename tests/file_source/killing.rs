@@ -1,4 +1,6 @@
 //! `kill -9` at random moments: nothing is lost, and what comes twice is within its bound.
+//!
+//! A logger goes on and rotates all the while; the daemon is started again each time.
 #![allow(clippy::print_stdout)] // the numbers are what one looks at
 
 use std::time::Duration;

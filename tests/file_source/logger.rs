@@ -1,4 +1,6 @@
 //! A program that logs: numbered lines, one write each, and its file rotated under it.
+//!
+//! Each line carries a checksum, so that one that was changed is not taken for another.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,4 +1,6 @@
-//! The real logrotate, with the three ways in which it is mostly told to rotate.
+//! The real logrotate, with the ways in which it is mostly told to rotate.
+//!
+//! Run by force, round after round, while a logger goes on.
 
 use std::fs;
 use std::process::Command;

@@ -75,7 +75,7 @@ impl Place {
         };
         format!(
             "[source.in]\ntype = \"file\"\n{paths}watch = \"{watch}\"\npoll_interval = \"50ms\"\n\
-             close_after = \"300ms\"\n{options}\
+             close_after = \"1s\"\n{options}\
              [pipeline.main]\nfrom = [\"in\"]\nto = [\"out\"]\n\
              [sink.out]\ntype = \"file\"\npath = \"{{folder}}/out.txt\"\nencode = \"{encode}\"\n"
         )

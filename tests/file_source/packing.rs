@@ -1,4 +1,6 @@
 //! Compressed old files, and copies: what is in them is read once.
+//!
+//! Also where they were compressed or copied while the daemon was away.
 
 use std::fs::{self, File};
 use std::io::Write;

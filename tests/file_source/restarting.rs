@@ -1,4 +1,6 @@
 //! The daemon is stopped and started, and reloaded, while files grow and are rotated.
+//!
+//! Nothing is lost or doubled by that, and what is damaged of its memory is said.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -166,8 +168,8 @@ fn a_reload_hands_over_in_memory() {
     let running = place.start();
     for round in 0..10 {
         logger.write(2000);
-        let changed = format!("close_after = \"{}ms\"", 300 + round);
-        let config = config.replace("close_after = \"300ms\"", &changed);
+        let changed = format!("close_after = \"{}ms\"", 1000 + round);
+        let config = config.replace("close_after = \"1s\"", &changed);
         running.daemon.write_config(&config);
         running.daemon.signal(Signal::SIGHUP);
         logger.write(2000);

@@ -1,4 +1,6 @@
 //! Files that are renamed, made anew, copied, cut and removed while they are read.
+//!
+//! Every line arrives once, and where nothing forbids it in its order.
 
 use std::fs;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What the answers of a job change: a file is identified, goes on, comes to its end, or fails.
 //! Not a component.
+//!
+//! A file is known again by its inode and beginning, else by its content alone, else it is new.
 
 use std::io;
 use std::rc::Rc;
@@ -482,6 +484,7 @@ impl Follow {
     /// before where `is_quiet`.
     fn at_end(&self, tail: &Rc<Tail>, metadata: &Metadata, is_quiet: bool, asked: u64) {
         self.release_followers(tail, asked);
+        self.next_packed(tail.id);
         let is_leaving = !tail.is_matched.get() || metadata.links == 0;
         if !is_leaving {
             if self.counts.open_files.get() > self.settings.open_max as u64 {

@@ -19,6 +19,7 @@ mod event_random;
 mod event_syslog;
 mod event_vrl;
 mod faults;
+mod file_source;
 mod http;
 mod http_sink;
 mod listing;

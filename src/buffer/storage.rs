@@ -16,8 +16,11 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
+
+use super::watcher::Watcher;
 
 /// The file system, and the process's standard output.
 pub trait Storage: Send + Sync {
@@ -29,6 +32,16 @@ pub trait Storage: Send + Sync {
     /// Standard output. Only [`File::append`] works on it; it answers `WouldBlock` rather than
     /// wait for a reader.
     fn standard_output(&self) -> Arc<dyn File>;
+
+    /// Opens the regular file at `path` for reading alone, as what others write: it may have
+    /// several names, or none by now. A symbolic link at its end is followed where it belongs
+    /// to root, to this process's user or to the file's owner ([`Refusal::ForeignLink`]): who
+    /// may plant a link in a directory of logs cannot have somebody else's files read.
+    fn reader(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Tells of changes to files and directories. `Unsupported` where nothing can: then one
+    /// must look again and again.
+    fn watcher(&self) -> io::Result<Arc<dyn Watcher>>;
 }
 
 /// Permission bits, `0o640`, as the file shall have them: the umask does not count.
@@ -54,6 +67,9 @@ pub trait Directory: Send + Sync {
 
     /// What `name` is; of a symbolic link at its end, the link itself.
     fn stat(&self, name: &str) -> io::Result<Metadata>;
+
+    /// What `name` leads to: as [`Directory::stat`], but a symbolic link at its end is followed.
+    fn target(&self, name: &str) -> io::Result<Metadata>;
 
     /// Makes what was created, renamed and unlinked directly in this directory durable.
     fn sync(&self) -> io::Result<()>;
@@ -110,6 +126,11 @@ pub trait File: Send + Sync {
 
     /// What the file is now.
     fn metadata(&self) -> io::Result<Metadata>;
+
+    /// The descriptor of a real file, for a [`Watcher`].
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// How many slices one [`File::append`] takes (IOV_MAX).
@@ -128,6 +149,8 @@ pub struct Metadata {
     pub inode: Inode,
     /// When its content last changed, in microseconds since 1970-01-01T00:00:00Z.
     pub modified_micros: i64,
+    /// The user that it belongs to.
+    pub owner: u32,
 }
 
 /// The identity of a file: the same for every name and every time it is opened.
@@ -157,6 +180,8 @@ pub enum Refusal {
     NotAFile,
     /// The file has other names (hard links): writing here would write there too.
     SeveralNames,
+    /// A symbolic link that belongs to neither root nor the owner of the file it leads to.
+    ForeignLink,
     /// The name is empty, or leads out of the directory, or has an empty or `.` part.
     BadName,
 }
@@ -166,6 +191,9 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Refusal::NotAFile => "not a regular file",
             Refusal::SeveralNames => "the file has other names (hard links)",
+            Refusal::ForeignLink => {
+                "a symbolic link that belongs to neither root nor the file's owner"
+            }
             Refusal::BadName => "not a name of something in this directory",
         })
     }

@@ -6,7 +6,7 @@
 //! after they were opened (regular, one name), so a planted fifo or device blocks nobody.
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Once};
 
@@ -20,6 +20,8 @@ use signal_hook::consts::signal::SIGXFSZ;
 use super::storage::{
     Directory, File, Inode, Kind, Lock, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
 };
+use super::watcher::Watcher;
+use super::watcher_sys::SystemWatcher;
 
 /// The machine's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +43,35 @@ impl Storage for SystemStorage {
 
     fn standard_output(&self) -> Arc<dyn File> {
         Arc::new(StandardOutput)
+    }
+
+    fn reader(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        const READ: OFlags = OFlags::NONBLOCK
+            .union(OFlags::CLOEXEC)
+            .union(OFlags::NOCTTY);
+        let fd = retry_on_intr(|| fs::open(path, READ, fs::Mode::empty()))?;
+        let found = metadata(&fs::fstat(&fd)?);
+        match found.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(Errno::ISDIR.into()),
+            Kind::Other => return Err(Refusal::NotAFile.into()),
+        }
+        let stat = fs::lstat(path)?;
+        let named = metadata(&stat);
+        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        let own = rustix::process::geteuid().as_raw();
+        if is_link && ![0, own, found.owner].contains(&named.owner) {
+            return Err(Refusal::ForeignLink.into());
+        }
+        if !is_link && named.inode != found.inode {
+            // Renamed in between, and nobody knows what the name was when it was opened.
+            return Err(Errno::NOENT.into());
+        }
+        Ok(Arc::new(SystemFile(fd)))
+    }
+
+    fn watcher(&self) -> io::Result<Arc<dyn Watcher>> {
+        Ok(Arc::new(SystemWatcher::new()?))
     }
 }
 
@@ -187,6 +218,12 @@ impl Directory for SystemDirectory {
         Ok(metadata(&stat))
     }
 
+    fn target(&self, name: &str) -> io::Result<Metadata> {
+        let (parent, last) = self.parent(name)?;
+        let parent = parent.as_ref().unwrap_or(&self.0);
+        Ok(metadata(&fs::statat(parent, last, AtFlags::empty())?))
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(retry_on_intr(|| fs::fsync(&self.0))?)
     }
@@ -265,6 +302,10 @@ impl File for SystemFile {
     fn metadata(&self) -> io::Result<Metadata> {
         Ok(metadata(&fs::fstat(&self.0)?))
     }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
 }
 
 /// Descriptor 1, whatever it is. It is shared with other processes, so it is not made
@@ -341,6 +382,7 @@ fn metadata(stat: &Stat) -> Metadata {
         modified_micros: (stat.st_mtime as i64)
             .saturating_mul(1_000_000)
             .saturating_add(stat.st_mtime_nsec as i64 / 1000),
+        owner: stat.st_uid,
     }
 }
 

@@ -51,6 +51,7 @@ use crate::reactor::{
     Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
     start_thread,
 };
+use crate::sources::file::Checkpoints;
 use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
 use crate::telemetry::layer::{LevelSwitch, Levels};
 use crate::telemetry::tap::Tap;
@@ -518,8 +519,13 @@ fn reloader(
 /// What the daemon lives on.
 fn world(handle: &Handle, memory: &Memory, around: &Surroundings) -> Result<World, Refusal> {
     let paths = &around.paths;
-    let resources = resources(handle, memory, around)?;
+    let mut resources = resources(handle, memory, around)?;
     let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
+    resources.lend(Checkpoints::new(
+        handle,
+        Arc::clone(&storage),
+        &paths.state_dir,
+    ));
     Ok(World {
         memory: memory.clone(),
         scheduler: Rc::new(handle.clone()),

@@ -187,11 +187,22 @@ impl InputShared {
     /// Delivers a batch through `intake`. Nobody waits for the answer: a failed delivery is
     /// counted here and is in the books of the sink that gave up.
     pub fn deliver(self: &Rc<Self>, intake: &Intake, batch: Batch) {
+        self.deliver_then(intake, batch, |_| {});
+    }
+
+    /// As [`InputShared::deliver`], for who wants to know how it ended.
+    pub fn deliver_then(
+        self: &Rc<Self>,
+        intake: &Intake,
+        batch: Batch,
+        then: impl FnOnce(Result<Delivered, Failure>) + 'static,
+    ) {
         add(&self.counts.events, batch.events.len() as u64);
         add(&self.open_batches, 1);
         let shared = Rc::clone(self);
         let count_failure = move |result: Result<Delivered, Failure>| {
             add(&shared.counts.failed_batches, u64::from(result.is_err()));
+            then(result);
             shared.open_batches.set(shared.open_batches.get() - 1);
             shared.check_settled();
         };
@@ -212,6 +223,11 @@ impl InputShared {
             let promise = self.settled.borrow_mut().take();
             promise.map(|promise| promise.callback(()));
         }
+    }
+
+    /// Counts bytes that were read.
+    pub fn count_bytes(&self, bytes: usize) {
+        add(&self.counts.bytes, bytes as u64);
     }
 
     /// The input of one connection, file or datagram socket.
@@ -311,7 +327,7 @@ impl FramedInput {
     /// # Errors
     /// The framing is broken: nothing after this is parsed.
     pub fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
-        add(&self.shared.counts.bytes, bytes.len() as u64);
+        self.shared.count_bytes(bytes.len());
         let mut frames = self.shared.frames.take();
         self.framer.push(bytes, &mut frames);
         self.hand_over(&mut frames);

@@ -9,6 +9,7 @@ mod command;
 mod datagrams;
 mod exec;
 mod fetch;
+pub mod file;
 mod framed;
 mod generate;
 mod http;
@@ -29,6 +30,7 @@ pub const ALL: &[&Descriptor] = &[
     &socket::DESCRIPTOR,
     &syslog::DESCRIPTOR,
     &fetch::DESCRIPTOR,
+    &file::DESCRIPTOR,
     &http::DESCRIPTOR,
     &http_poll::DESCRIPTOR,
     &stdin::DESCRIPTOR,

@@ -8,6 +8,7 @@
 mod buffers;
 mod certificates;
 mod commands;
+mod files;
 mod operator;
 mod reload;
 mod sinks;
@@ -23,6 +24,10 @@ pub use certificates::CertificateSeen;
 pub use commands::{
     CheckpointFailed, CommandCounts, CommandEnded, CommandFailed, CommandRecovered, CommandSaid,
     CommandSkipped, CommandStarted, InputEnded, InputFailed,
+};
+pub use files::{
+    CheckpointsDamaged, CheckpointsFailed, FileCounts, FileFollowed, FileReadable, FileRefused,
+    FileRotated, FileTruncated, FileUnreadable, FilesPolled, FilesTooMany,
 };
 pub use operator::{AdminOpened, AdminUnavailable, MetricsOpened, StoppedBy};
 pub use reload::{BufferLeft, BufferOrphaned, ReloadFailed, ReloadIgnored, Reloaded, SinkRemoved};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use marline::buffer::storage::{Directory, File, Lock, Metadata, Mode, Open, Storage};
 use marline::buffer::storage_sys::SystemStorage;
+use marline::buffer::watcher::Watcher;
 
 /// What the test has set, and what has happened.
 #[derive(Default)]
@@ -62,6 +63,14 @@ impl Storage for Gate {
         let inner = SystemStorage.root(path, make)?;
         Ok(Arc::new(GateDirectory(inner, self.clone())))
     }
+    fn reader(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        SystemStorage.reader(path)
+    }
+
+    fn watcher(&self) -> io::Result<Arc<dyn Watcher>> {
+        SystemStorage.watcher()
+    }
+
     fn standard_output(&self) -> Arc<dyn File> {
         let scratch = SystemStorage.standard_output();
         Arc::new(GateFile(scratch, "-".to_owned(), self.clone()))
@@ -90,6 +99,9 @@ impl Directory for GateDirectory {
     }
     fn stat(&self, name: &str) -> io::Result<Metadata> {
         self.0.stat(name)
+    }
+    fn target(&self, name: &str) -> io::Result<Metadata> {
+        self.0.target(name)
     }
     fn sync(&self) -> io::Result<()> {
         self.0.sync()

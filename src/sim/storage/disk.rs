@@ -309,6 +309,7 @@ impl Disk {
                 number: inode,
             },
             modified_micros: content.modified_micros,
+            owner: 0,
         })
     }
 

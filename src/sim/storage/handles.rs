@@ -14,6 +14,7 @@ use super::{SimStorage, StorageCall};
 use crate::buffer::storage::{
     Directory, File, Inode, Kind, Lock, Metadata, Mode, Open, Refusal, SLICES_MAX, Storage, is_name,
 };
+use crate::buffer::watcher::Watcher;
 
 /// The disk as one process sees it: a new one after each end of a life.
 #[derive(Clone)]
@@ -40,6 +41,14 @@ impl Storage for SimStorage {
     fn standard_output(&self) -> Arc<dyn File> {
         self.this_life().standard_output()
     }
+
+    fn reader(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.this_life().reader(path)
+    }
+
+    fn watcher(&self) -> io::Result<Arc<dyn Watcher>> {
+        self.this_life().watcher()
+    }
 }
 
 impl Storage for Process {
@@ -62,6 +71,18 @@ impl Storage for Process {
             process: self.clone(),
             inode: NO_INODE,
         })
+    }
+
+    fn reader(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let (parent, name) = (path.parent(), path.file_name());
+        let name = name.and_then(|name| name.to_str()).ok_or(Errno::ILSEQ)?;
+        let parent = parent.ok_or(Errno::NOENT)?;
+        self.root(parent, None)?.open(name, Open::Read)
+    }
+
+    /// Nothing tells: whoever wants to know looks again.
+    fn watcher(&self) -> io::Result<Arc<dyn Watcher>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -153,10 +174,16 @@ impl Directory for SimDirectory {
                         number: NO_INODE,
                     },
                     modified_micros: 0,
+                    owner: 0,
                 });
             }
             disk.metadata(disk.names.find(&path)?)
         })
+    }
+
+    /// There are no symbolic links here.
+    fn target(&self, name: &str) -> io::Result<Metadata> {
+        self.stat(name)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -106,6 +106,10 @@ impl Directory for ScriptedDirectory {
         self.inner.stat(name)
     }
 
+    fn target(&self, name: &str) -> io::Result<Metadata> {
+        self.inner.target(name)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.script.call("sync folder", "")?;
         self.inner.sync()

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::*;
 use crate::buffer::storage::{Lock, Metadata};
 use crate::buffer::storage_sys::SystemStorage;
+use crate::buffer::watcher::Watcher;
 use crate::sinks::file::rotate::Compression;
 
 /// What an append does instead of appending everything.
@@ -49,6 +50,12 @@ impl Storage for Faulty {
     fn standard_output(&self) -> Arc<dyn File> {
         SystemStorage.standard_output()
     }
+    fn reader(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        SystemStorage.reader(path)
+    }
+    fn watcher(&self) -> io::Result<Arc<dyn Watcher>> {
+        SystemStorage.watcher()
+    }
 }
 
 struct FaultyDirectory(Arc<dyn Directory>, Faulty);
@@ -75,6 +82,9 @@ impl Directory for FaultyDirectory {
     }
     fn stat(&self, name: &str) -> io::Result<Metadata> {
         self.0.stat(name)
+    }
+    fn target(&self, name: &str) -> io::Result<Metadata> {
+        self.0.target(name)
     }
     fn sync(&self) -> io::Result<()> {
         self.0.sync()

@@ -3,7 +3,8 @@
 //! A line begins an event or belongs to the one before; patterns say which. An event within one
 //! chunk is one range of it, newlines and all; only one that is still open at a chunk's end is
 //! copied. Bounds: [`Rules::lines_max`] lines and [`Rules::bytes_max`] bytes an event; at either
-//! the event ends and the next line begins another, so nothing is cut off.
+//! the event ends and the next line begins another, so nothing is cut off. So it is behind a line
+//! that was cut.
 
 use bytes::Bytes;
 use regex::bytes::Regex;
@@ -134,7 +135,8 @@ impl Joiner {
 
     fn fits(&self, range: Range, line: Range) -> bool {
         let bytes = (line.span.end - range.span.start) as usize;
-        range.lines < self.rules.lines_max && bytes <= self.rules.bytes_max
+        let has_room = range.lines < self.rules.lines_max && bytes <= self.rules.bytes_max;
+        has_room && range.mark.is_none()
     }
 
     /// Adds a line to the open event, if there is one that takes it.
@@ -143,7 +145,8 @@ impl Joiner {
             return false;
         };
         let total = event.text.len() + 1 + line.span.len();
-        if event.lines >= self.rules.lines_max || total > self.rules.bytes_max {
+        let has_room = event.lines < self.rules.lines_max && total <= self.rules.bytes_max;
+        if !has_room || event.mark.is_some() {
             return false;
         }
         event.text.push(b'\n');

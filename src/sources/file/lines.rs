@@ -285,7 +285,7 @@ mod tests {
         ];
         assert_eq!(plain, expected);
         let joined = read(TEXT.len(), usize::MAX, Some(&rules()));
-        assert_eq!(joined.len(), 4, "{joined:?}");
+        assert_eq!(joined.len(), 5, "{joined:?}");
         for step in 1..TEXT.len() {
             for stop in 0..TEXT.len() {
                 assert_eq!(read(step, stop, None), plain, "{step} {stop}");

@@ -76,8 +76,8 @@ impl Patterns {
         self.exclude.iter().any(|pattern| {
             let by_name = !pattern.as_str().contains('/');
             match name {
-                Some(name) if by_name => pattern.matches_with(name, OPTIONS),
-                _ => pattern.matches_path_with(path, OPTIONS),
+                Some(name) if by_name => pattern.matches_with(name, EXCLUDING),
+                _ => pattern.matches_path_with(path, EXCLUDING),
             }
         })
     }
@@ -147,6 +147,12 @@ const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
     require_literal_leading_dot: true,
+};
+
+/// What is left out may be hidden.
+const EXCLUDING: MatchOptions = MatchOptions {
+    require_literal_leading_dot: false,
+    ..OPTIONS
 };
 
 /// What a walk found.

@@ -9,6 +9,7 @@ use marline::service::assembly::StartError;
 use marline::service::change::OpenedBuffers;
 use marline::sim::Fault;
 use marline::time::{Clock, Instant};
+use marline::transport::tls::Materials;
 
 use super::super::collector::Collector;
 use super::super::world;
@@ -32,7 +33,10 @@ impl Lives {
         if !openings.is_empty() {
             return Err("a reload opens a buffer that was open".into());
         }
-        match life.daemon.change(config, OpenedBuffers::new()) {
+        match life
+            .daemon
+            .change(config, OpenedBuffers::new(), Materials::default())
+        {
             Ok(_) => self.note_reload(next, now),
             Err(error) => {
                 let why = text(error);

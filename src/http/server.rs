@@ -10,7 +10,7 @@
 //! and closes every connection after its answer; it fires when all of them have gone.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -81,7 +81,8 @@ struct Shared {
     component: String,
     options: ServerOptions,
     service: Rc<dyn Service>,
-    connections: RefCell<HashMap<ConnectionId, Rc<Wire>>>,
+    /// In the order of their coming, so that a stop takes them in an order, too.
+    connections: RefCell<BTreeMap<ConnectionId, Rc<Wire>>>,
     is_stopping: Cell<bool>,
     /// Fired when the last connection has gone.
     emptied: RefCell<Option<Promise<()>>>,

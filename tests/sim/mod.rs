@@ -94,11 +94,13 @@ fn a_seed_runs_the_same_way_twice() {
     suite::for_all_seeds(1, SEEDS / REPLAYED, |number| {
         let seed = number * REPLAYED;
         let shown = || suite::run(seed).map(|report| report.to_string());
-        if shown() != shown() {
-            different.lock().unwrap().push(seed);
+        let (first, second) = (shown(), shown());
+        if first != second {
+            let mut different = different.lock().unwrap();
+            different.push(format!("seed {seed}: {first:?}\nand then {second:?}"));
         }
         true
     });
     let different = different.into_inner().unwrap();
-    assert!(different.is_empty(), "SIM_SEED: {different:?}");
+    assert!(different.is_empty(), "{}", different.join("\n"));
 }

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::certificates::Keys;
@@ -247,10 +247,10 @@ fn a_client_without_tls_1_3_is_refused_where_that_is_the_minimum() {
     still_serves(daemon, &keys, &collector);
 }
 
-/// openssl s_client with these arguments, `input` as its standard input, its output.
-fn s_client(to: SocketAddr, arguments: &[&str], input: &str) -> String {
+/// openssl s_client with these arguments and what `talk` tells it; its output.
+fn s_client(to: SocketAddr, arguments: &[&str], talk: impl FnOnce(&mut ChildStdin)) -> String {
     let mut child = Command::new("timeout")
-        .args(["5", "openssl", "s_client", "-connect"])
+        .args(["30", "openssl", "s_client", "-connect"])
         .arg(to.to_string())
         .args(arguments)
         .stdin(Stdio::piped())
@@ -259,10 +259,7 @@ fn s_client(to: SocketAddr, arguments: &[&str], input: &str) -> String {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    for line in input.lines() {
-        let _ = stdin.write_all(format!("{line}\n").as_bytes());
-        std::thread::sleep(Duration::from_millis(300));
-    }
+    talk(&mut stdin);
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     let (out, err) = (output.stdout, output.stderr);
@@ -276,7 +273,7 @@ fn tls_1_1_is_refused() {
     let daemon = listen(&keys, &collector);
     let to = daemon.address("source.in", "tls");
     let old = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"];
-    let shown = s_client(to, &old, "");
+    let shown = s_client(to, &old, |_| {});
     assert!(shown.contains("alert"), "{shown}");
     closed(
         &daemon,
@@ -292,9 +289,15 @@ fn a_renegotiation_is_refused() {
     let (keys, collector) = (Keys::new(), Collector::start());
     let daemon = listen(&keys, &collector);
     let to = daemon.address("source.in", "tls");
-    let shown = s_client(to, &["-tls1_2"], "by the rules\nR\nand after it");
+    // It takes an R for a command where that begins what it reads.
+    let shown = s_client(to, &["-tls1_2"], |stdin| {
+        stdin.write_all(b"by the rules\n").unwrap();
+        assert_eq!(collector.lines(1), ["by the rules"]);
+        stdin.write_all(b"R\n").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let _ = stdin.write_all(b"and after it\n");
+    });
     assert!(shown.contains("RENEGOTIATING"), "{shown}");
-    assert_eq!(collector.lines(1), ["by the rules"]);
     assert!(shown.contains("no renegotiation"), "{shown}");
     let ended = daemon.stop();
     assert_eq!(ended.code(), 0);

@@ -284,7 +284,7 @@ mod tests {
         fields.iter().map(owned).collect()
     }
 
-    const STREAM: &[u8] = b"__CURSOR=s=1;i=2\nMESSAGE=a=b\n\nMESSAGE\n\x04\0\0\0\0\0\0\0x\ny\n\n\
+    const STREAM: &[u8] = b"__CURSOR=s=1;i=2\nMESSAGE=a=b\n\nMESSAGE\n\x04\0\0\0\0\0\0\0x\ny\n\n\n\
                             EMPTY=\nNONE\n\0\0\0\0\0\0\0\0\n\n\n";
 
     #[test]

@@ -60,3 +60,36 @@ fn f_117_killed_at_random_moments_nothing_is_lost() {
         assert!(doubled < KILLS * 5_000, "{doubled} lines came twice");
     }
 }
+
+#[test]
+fn f_117_what_was_not_acknowledged_is_read_again_after_a_kill() {
+    use std::io::{BufRead, BufReader};
+    // Bound, so that the port is its own, and not listening yet: whoever dials is refused.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let place = Place::new("inotify");
+    let mut logger = Logger::new(&place.log("a.log"));
+    logger.write(20_000);
+    let config = place.config();
+    let sink =
+        format!("[sink.out]\ntype = \"socket\"\naddress = \"tcp://{address}\"\nencode = \"raw\"\n");
+    let config = format!("{}{sink}", &config[..config.find("[sink.out]").unwrap()]);
+    let first = crate::process::Daemon::launch_in(place.folder, &config, |_| {});
+    first.wait_for("file_followed");
+    // A window full of lines is on its way, and would be written as acknowledged by then.
+    std::thread::sleep(Duration::from_millis(500));
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    let folder = first.wait().folder;
+    socket.listen(1).unwrap();
+    let second = crate::process::Daemon::launch_in(folder, &config, |_| {});
+    let (stream, _) = std::net::TcpListener::from(socket).accept().unwrap();
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let numbers = lines.map(|line| super::logger::number(&line));
+    let wrong = (0..logger.count())
+        .zip(numbers)
+        .find(|(wanted, got)| Some(*wanted) != *got);
+    assert_eq!(wrong, None);
+    assert_eq!(second.stop().code(), 0);
+}

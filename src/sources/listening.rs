@@ -18,9 +18,7 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::tls as pipeline_tls;
 use crate::protocol::Framing;
-use crate::telemetry::events::{
-    ConnectionClosed, ConnectionOpened, ConnectionRefused, ReceiveBuffer,
-};
+use crate::telemetry::events::{ConnectionOpened, ConnectionRefused, ReceiveBuffer};
 use crate::time::Duration;
 use crate::transport::tls::{ServerSpec, ServerTls};
 use crate::transport::{
@@ -408,12 +406,6 @@ impl Protocol for Lines {
         if let Some(id) = self.id {
             self.shared.forget(id);
         }
-        let record = ConnectionClosed {
-            component: &self.shared.component,
-            peer: &self.input.peer(),
-            reason,
-            is_fault: reason.is_fault(),
-        };
-        record.log();
+        reason.log_of_accepted(&self.shared.component, &self.input.peer());
     }
 }

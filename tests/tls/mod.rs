@@ -5,6 +5,7 @@
 
 mod certificates;
 mod checking;
+mod counting;
 mod dialling;
 mod hostile;
 mod peers;

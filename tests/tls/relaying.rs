@@ -200,8 +200,8 @@ fn a_client_has_to_show_a_certificate_of_the_right_authority() {
     };
     let closed = |part: &str| {
         daemon.wait_until(part, |record| {
-            let reason = record["reason"].as_str().unwrap_or_default();
-            record["event"] == "connection_closed" && reason.contains(part)
+            let error = record["error"].as_str().unwrap_or_default();
+            record["event"] == "handshake_failed" && error.contains(part)
         });
     };
     refused(None);

@@ -13,3 +13,4 @@ mod programs;
 mod relaying;
 mod reload;
 mod replay;
+mod syslog;

@@ -31,7 +31,7 @@ use super::message::{Headers, Request, Response};
 use super::wire::{Plug, Wire};
 use crate::deferred::{BrokenPromise, Deferred, Failure, Promise};
 use crate::reactor::Handle;
-use crate::telemetry::events::{ConnectionClosed, ConnectionOpened, ConnectionRefused};
+use crate::telemetry::events::{ConnectionOpened, ConnectionRefused};
 use crate::time::Duration;
 use crate::transport::{Accept, CloseReason, Connection, ConnectionId, Peer, Protocol, Refusal};
 
@@ -213,13 +213,7 @@ impl Protocol for Served {
 
     fn closed(self: Box<Self>, reason: &CloseReason) {
         self.plug.closed(reason);
-        let record = ConnectionClosed {
-            component: &self.shared.component,
-            peer: &self.peer,
-            reason,
-            is_fault: reason.is_fault(),
-        };
-        record.log();
+        reason.log_of_accepted(&self.shared.component, &self.peer);
         if let Some(id) = self.id {
             self.shared.forget(id);
         }

@@ -18,6 +18,8 @@ pub struct Facts {
     pub counts: Vec<(&'static str, u64)>,
     /// Connections turned away since the start, by the option that said so.
     pub refused: Vec<(&'static str, u64)>,
+    /// Connections that came to nothing because of their TLS since the start, by fault.
+    pub failed_handshakes: Vec<(&'static str, u64)>,
     /// Its datagram sockets.
     pub sockets: Vec<SocketFacts>,
     /// What its senders speak, where there is more than one way; bounded.

@@ -98,6 +98,12 @@ fn facts(role: &'static str, name: &str, facts: &Facts, page: &mut Page) {
             *value,
         );
     }
+    for (reason, value) in &facts.failed_handshakes {
+        let help = "Connections that came to nothing because of their TLS";
+        let labels = [(role, name), ("reason", *reason)];
+        let metric = format!("{role}_handshakes_failed");
+        page.counter(&metric, help, &labels, *value);
+    }
     let mut messages = BTreeMap::new();
     for (format, count) in facts.dialects.iter().flat_map(|one| &one.messages) {
         *messages.entry(*format).or_insert(0) += count;

@@ -356,10 +356,15 @@ fn cut<T: Into<Value>>(entries: impl Iterator<Item = T>) -> Value {
 
 fn connections(facts: &Facts) -> Value {
     let refused: BTreeMap<&str, u64> = facts.refused.iter().copied().collect();
-    facts.connections.map_or(
-        Value::Null,
-        |open| json!({ "open": open, "accepted": facts.count("accepted"), "refused": refused }),
-    )
+    let failed: BTreeMap<&str, u64> = facts.failed_handshakes.iter().copied().collect();
+    facts.connections.map_or(Value::Null, |open| {
+        json!({
+            "open": open,
+            "accepted": facts.count("accepted"),
+            "refused": refused,
+            "failed_handshakes": failed,
+        })
+    })
 }
 
 fn sockets(facts: &Facts) -> Value {

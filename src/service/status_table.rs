@@ -122,7 +122,10 @@ fn source_notes(source: &Value) -> Vec<String> {
     }
     let told = ["accepted", "bytes"];
     notes.extend(amounts("", &source["counts"], &told));
-    notes.extend(amounts("refused: ", &source["connections"]["refused"], &[]));
+    let connections = &source["connections"];
+    notes.extend(amounts("refused: ", &connections["refused"], &[]));
+    let failed = &connections["failed_handshakes"];
+    notes.extend(amounts("failed TLS handshakes: ", failed, &[]));
     for socket in list(&source["sockets"]) {
         if socket["kernel_drops"].as_u64().unwrap_or(0) > 0 {
             let buffer = socket["receive_buffer_bytes"].as_u64().unwrap_or(0);

@@ -18,10 +18,8 @@ use crate::pipeline::facts::Facts;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::tls as pipeline_tls;
 use crate::protocol::Framing;
-use crate::telemetry::events::{
-    ConnectionClosed, ConnectionOpened, ConnectionRefused, ReceiveBuffer,
-};
-use crate::time::Duration;
+use crate::telemetry::events::{ConnectionOpened, ConnectionRefused, ReceiveBuffer};
+use crate::time::{Cancel, Duration};
 use crate::transport::tls::{ServerSpec, ServerTls};
 use crate::transport::{
     Accept, Address, BindOptions, Carries, CloseReason, Connection, ConnectionId,
@@ -138,8 +136,11 @@ impl Listening {
             component: format!("source.{}", input.outlet().name()),
             input,
             connections: RefCell::default(),
+            handshakes: Cell::new(0),
             emptied: RefCell::default(),
+            patience: RefCell::default(),
             is_stopping: Cell::new(false),
+            is_over: Cell::new(false),
         });
         let tls = self.tls.clone();
         let mut receiver = Receiver {
@@ -283,7 +284,9 @@ impl Receiver {
     /// Closes everything, whatever is still on its way.
     pub fn close(&self) {
         self.close_sockets();
+        self.shared.is_over.set(true);
         self.shared.each_connection(Connection::abort);
+        self.shared.look_if_empty();
     }
 
     fn close_sockets(&self) {
@@ -311,10 +314,16 @@ struct Shared {
     input: Rc<InputShared>,
     /// In the order of their coming, so that a drain takes them in an order, too.
     connections: RefCell<BTreeMap<ConnectionId, Connection>>,
+    /// Connections that were let in and do not stand yet: there is TLS to be agreed on.
+    handshakes: Cell<usize>,
     /// Fired when the last connection has gone.
     emptied: RefCell<Option<Promise<()>>>,
-    /// No connection is taken any more.
+    /// Ends the wait for handshakes.
+    patience: RefCell<Option<Box<dyn Cancel>>>,
+    /// What stands is drained, and what comes to stand.
     is_stopping: Cell<bool>,
+    /// What comes to stand now comes too late.
+    is_over: Cell<bool>,
 }
 
 impl Shared {
@@ -323,22 +332,64 @@ impl Shared {
         open.iter().for_each(call);
     }
 
-    fn drain_connections(&self) -> Deferred<()> {
-        if self.connections.borrow().is_empty() {
-            return Deferred::ready(());
-        }
+    /// A client may send right behind its last word of the handshake, which for it is complete:
+    /// what has arrived so is taken, too. Handshakes are waited for as long as anything else.
+    fn drain_connections(self: &Rc<Self>) -> Deferred<()> {
         let (promise, deferred) = Deferred::new();
         *self.emptied.borrow_mut() = Some(promise);
         self.each_connection(|connection| connection.drain(DRAIN_LIMIT));
+        if self.handshakes.get() > 0 {
+            let shared = Rc::downgrade(self);
+            let give_up = move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.is_over.set(true);
+                    shared.look_if_empty();
+                }
+            };
+            let scheduler = self.input.outlet().scheduler();
+            let timer = scheduler.call_after(DRAIN_LIMIT, Box::new(give_up));
+            *self.patience.borrow_mut() = Some(timer);
+        }
+        self.look_if_empty();
         deferred
     }
 
     fn forget(&self, connection: ConnectionId) {
         self.connections.borrow_mut().remove(&connection);
-        if self.connections.borrow().is_empty() {
-            let promise = self.emptied.borrow_mut().take();
-            promise.map(|promise| promise.callback(()));
+        self.look_if_empty();
+    }
+
+    fn look_if_empty(&self) {
+        let waits = self.handshakes.get() > 0 && !self.is_over.get();
+        if waits || !self.connections.borrow().is_empty() {
+            return;
         }
+        let promise = self.emptied.borrow_mut().take();
+        if let Some(promise) = promise {
+            self.is_over.set(true);
+            let timer = self.patience.borrow_mut().take();
+            if let Some(timer) = timer {
+                timer.cancel();
+            }
+            promise.callback(());
+        }
+    }
+}
+
+/// A connection that does not stand yet, counted.
+struct Handshake(Rc<Shared>);
+
+impl Handshake {
+    fn of(shared: &Rc<Shared>) -> Handshake {
+        shared.handshakes.set(shared.handshakes.get() + 1);
+        Handshake(Rc::clone(shared))
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.set(self.0.handshakes.get() - 1);
+        self.0.look_if_empty();
     }
 }
 
@@ -355,6 +406,7 @@ impl Accept for Door {
         Some(Box::new(Lines {
             shared: Rc::clone(&self.0),
             input: self.0.input.input(&peer.to_string()),
+            handshake: Some(Handshake::of(&self.0)),
             id: None,
         }))
     }
@@ -377,12 +429,15 @@ impl Accept for Door {
 struct Lines {
     shared: Rc<Shared>,
     input: FramedInput,
+    /// Until the connection stands.
+    handshake: Option<Handshake>,
     id: Option<ConnectionId>,
 }
 
 impl Protocol for Lines {
     fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
-        if self.shared.is_stopping.get() {
+        let handshake = self.handshake.take();
+        if self.shared.is_over.get() {
             // Its handshake took until after the stop: nothing of it was taken.
             connection.close();
             return Ok(());
@@ -390,7 +445,12 @@ impl Protocol for Lines {
         self.id = Some(connection.id());
         let mut open = self.shared.connections.borrow_mut();
         open.insert(connection.id(), connection.clone());
+        drop(open);
         self.input.begin(connection);
+        if self.shared.is_stopping.get() {
+            connection.drain(DRAIN_LIMIT);
+        }
+        drop(handshake);
         Ok(())
     }
 
@@ -408,12 +468,6 @@ impl Protocol for Lines {
         if let Some(id) = self.id {
             self.shared.forget(id);
         }
-        let record = ConnectionClosed {
-            component: &self.shared.component,
-            peer: &self.input.peer(),
-            reason,
-            is_fault: reason.is_fault(),
-        };
-        record.log();
+        reason.log_of_accepted(&self.shared.component, &self.input.peer());
     }
 }

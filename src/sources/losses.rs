@@ -84,6 +84,7 @@ impl Losses {
             facts.connections = Some(limits.open_count() as u64);
             facts.counts.push(("accepted", counts.admitted));
             facts.refused = counts.refused().to_vec();
+            facts.failed_handshakes = counts.failed_handshakes();
         }
     }
 

@@ -429,6 +429,34 @@ impl ConnectionClosed<'_> {
     }
 }
 
+/// A peer that was let in came to nothing because of its TLS.
+#[derive(Debug)]
+pub struct HandshakeFailed<'a> {
+    /// The source.
+    pub component: &'a str,
+    /// The other end.
+    pub peer: &'a dyn DisplayDebug,
+    /// A word for the kind of fault. By it one complaint is told from another where the same
+    /// ones are counted only: the text of the error may have what the peer has chosen.
+    pub reason: &'a str,
+    /// What went wrong, and what to do.
+    pub error: &'a dyn DisplayDebug,
+}
+
+impl HandshakeFailed<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let HandshakeFailed {
+            component,
+            peer,
+            reason,
+            error,
+        } = self;
+        tracing::warn!(component, event = "handshake_failed", peer = %peer, reason,
+            error = %error, "connection with {peer} closed: TLS handshake failed: {error}");
+    }
+}
+
 /// A peer was turned away at a limit.
 #[derive(Debug)]
 pub struct ConnectionRefused<'a> {

@@ -21,6 +21,7 @@ use super::outbox::Mark;
 use super::stream::Stream;
 use super::tls::HandshakeError;
 use crate::deferred::Failure;
+use crate::telemetry::events::{ConnectionClosed, DisplayDebug, HandshakeFailed};
 use crate::time::Duration;
 
 /// What lives on a connection. A callback that fails or panics closes this connection, with
@@ -76,6 +77,27 @@ impl CloseReason {
     /// rules, or does not fit.
     pub fn is_fault(&self) -> bool {
         matches!(self, CloseReason::Handler(_) | CloseReason::Handshake(_))
+    }
+
+    /// Logs how a connection of `component` ended that `peer` had dialled.
+    pub fn log_of_accepted(&self, component: &str, peer: &dyn DisplayDebug) {
+        if let CloseReason::Handshake(error) = self {
+            let reason = error.fault().name();
+            let record = HandshakeFailed {
+                component,
+                peer,
+                reason,
+                error,
+            };
+            return record.log();
+        }
+        let record = ConnectionClosed {
+            component,
+            peer,
+            reason: self,
+            is_fault: self.is_fault(),
+        };
+        record.log();
     }
 
     /// One word for logs and counts.

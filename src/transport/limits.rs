@@ -1,4 +1,5 @@
-//! How many connections may be open: in total and for one peer.
+//! How many connections may be open, in total and for one peer; and what became of those that
+//! came.
 //!
 //! [`Limits`] is shared by the listeners it is meant for. Admission gives a [`Permit`] that
 //! takes the count back when it is dropped; a refusal leaves nothing counted. A peer is its IP
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::net::Endpoint;
+use super::tls::Fault;
 
 /// Counts open connections and says no.
 #[derive(Debug)]
@@ -46,6 +48,13 @@ impl Limits {
         }
         self.counts.set(counts);
         admitted
+    }
+
+    /// One that was let in came to nothing, because of its TLS.
+    pub fn count_failed_handshake(&self, fault: Fault) {
+        let mut counts = self.counts.get();
+        counts.failed_handshakes[fault as usize] += 1;
+        self.counts.set(counts);
     }
 
     /// What was let in and turned away since the start.
@@ -96,6 +105,8 @@ pub struct LimitCounts {
     pub refused_total: u64,
     /// Turned away because too many of the same peer were open.
     pub refused_per_peer: u64,
+    /// Let in, and without TLS where there had to be some, or the other way round; by fault.
+    pub failed_handshakes: [u64; Fault::ALL.len()],
 }
 
 impl LimitCounts {
@@ -106,6 +117,13 @@ impl LimitCounts {
             (MAX_CONNECTIONS_PER_PEER, self.refused_per_peer),
         ]
     }
+
+    /// Those whose handshake failed, by the name of the fault; faults that never were left out.
+    pub fn failed_handshakes(&self) -> Vec<(&'static str, u64)> {
+        let all = Fault::ALL.iter().map(|fault| fault.name());
+        let counted = all.zip(self.failed_handshakes);
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 /// One counted connection; dropped, it is not counted any more.
@@ -113,6 +131,13 @@ impl LimitCounts {
 pub struct Permit {
     limits: Rc<Limits>,
     address: Option<IpAddr>,
+}
+
+impl Permit {
+    /// The connection came to nothing, because of its TLS.
+    pub fn count_failed_handshake(&self, fault: Fault) {
+        self.limits.count_failed_handshake(fault);
+    }
 }
 
 impl Drop for Permit {
@@ -216,6 +241,19 @@ mod tests {
             ..LimitCounts::default()
         };
         assert_eq!(limits.counts(), counts);
+    }
+
+    #[test]
+    fn failed_handshakes_are_counted_under_their_own_names() {
+        let limits = Limits::new(2, None);
+        assert!(limits.counts().failed_handshakes().is_empty());
+        let permit = limits.admit(&peer("10.0.0.1:1")).unwrap();
+        for (times, fault) in (1..).zip(Fault::ALL) {
+            (0..times).for_each(|_| permit.count_failed_handshake(fault));
+        }
+        let names = Fault::ALL.map(Fault::name);
+        let expected: Vec<_> = names.into_iter().zip(1..).collect();
+        assert_eq!(limits.counts().failed_handshakes(), expected);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::net::{BindOptions, Endpoint, SocketId};
 use super::network::Network;
 use super::stream::secure::Secure;
 use super::stream::{self, Stream, StreamParts};
-use super::tls::{HandshakeError, ServerTls};
+use super::tls::{Fault, HandshakeError, ServerTls};
 use super::unix;
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
@@ -207,7 +207,8 @@ pub(super) fn listen(
     };
     if let Address::Tls { .. } = address {
         let made = shared.tls.as_ref().map(|tls| tls.session());
-        let made = made.unwrap_or_else(|| Err(HandshakeError::new("there is no certificate")));
+        let missing = || HandshakeError::new(Fault::Local, "there is no certificate");
+        let made = made.unwrap_or_else(|| Err(missing()));
         made.map_err(|problem| error(io::Error::new(ErrorKind::InvalidInput, problem)))?;
     }
     let promised = network.promised_listeners(address);
@@ -487,6 +488,7 @@ impl Acceptor {
             Err(error) => {
                 let error: HandshakeError = error;
                 self.network.net().close(socket);
+                shared.limits.count_failed_handshake(error.fault());
                 return protocol.closed(&CloseReason::Handshake(error));
             }
         };

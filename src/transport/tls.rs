@@ -12,6 +12,7 @@
 //! goes on with it, whatever a reload brings.
 
 mod explain;
+mod fault;
 mod layer;
 mod marks;
 pub mod pem;
@@ -22,6 +23,7 @@ pub mod store;
 mod tests;
 
 pub use explain::HandshakeError;
+pub use fault::Fault;
 pub use pem::{Authorities, Identity, PemError};
 pub use session::{ClientTls, ServerTls};
 pub use spec::{AuthoritiesName, ClientAuth, ClientSpec, IdentityName, ServerSpec, Version};

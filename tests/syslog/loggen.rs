@@ -11,7 +11,7 @@ use crate::process::Daemon;
 use crate::skips::skip;
 
 /// Sends `count` messages by `loggen` with these options to `place`.
-fn send(folder: &std::path::Path, options: &[&str], count: usize, place: &[&str]) {
+pub fn send(folder: &std::path::Path, options: &[&str], count: usize, place: &[&str]) {
     let usr = folder.join("usr");
     let mut command = Command::new(usr.join("bin/loggen"));
     command
@@ -25,7 +25,7 @@ fn send(folder: &std::path::Path, options: &[&str], count: usize, place: &[&str]
 }
 
 /// Every number came once, of an app and a message as `loggen` makes them.
-fn check_all(daemon: &Daemon, before: usize, count: usize, format: &str) {
+pub fn check_all(daemon: &Daemon, before: usize, count: usize, format: &str) {
     let all = events(daemon, before + count);
     let mut numbers = BTreeSet::new();
     for event in &all[before..] {

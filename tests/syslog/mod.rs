@@ -4,7 +4,7 @@
 //! was told to send and compares the fields. A program that is not on this machine is a loud
 //! skip.
 
-mod loggen;
+pub mod loggen;
 mod logger;
 mod messages;
 mod python;

@@ -28,13 +28,13 @@ fn listen(keys: &Keys, collector: &Collector) -> Daemon {
     ))
 }
 
-/// Waits for the record of a connection that was closed for a reason with `part` in it.
+/// Waits for the record of a handshake that failed by an error with `part` in it.
 fn closed(daemon: &Daemon, component: &str, part: &str) {
     daemon.wait_until(part, |record| {
-        let reason = record["reason"].as_str().unwrap_or_default();
+        let error = record["error"].as_str().unwrap_or_default();
         record["component"] == component
-            && record["event"] == "connection_closed"
-            && reason.contains(part)
+            && record["event"] == "handshake_failed"
+            && error.contains(part)
     });
 }
 

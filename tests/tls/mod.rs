@@ -5,6 +5,7 @@
 
 mod certificates;
 mod checking;
+mod counting;
 mod dialling;
 mod hostile;
 mod peers;
@@ -12,3 +13,4 @@ mod programs;
 mod relaying;
 mod reload;
 mod replay;
+mod syslog;

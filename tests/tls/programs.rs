@@ -14,7 +14,7 @@ use crate::process::{Daemon, PATIENCE};
 use crate::skips::skip;
 
 /// A program that is killed when the test is done with it, and its standard output by lines.
-struct Program {
+pub struct Program {
     child: Child,
     lines: Receiver<String>,
 }
@@ -59,7 +59,7 @@ impl Drop for Program {
 }
 
 /// Whether the program is there; else the test `name` is skipped.
-fn is_there(program: &str, name: &str) -> bool {
+pub fn is_there(program: &str, name: &str) -> bool {
     let there = Command::new("sh")
         .args([
             "-c",
@@ -76,7 +76,7 @@ fn is_there(program: &str, name: &str) -> bool {
 }
 
 /// Waits until somebody listens there.
-fn wait_for_listener(at: SocketAddr) {
+pub fn wait_for_listener(at: SocketAddr) {
     let start = Instant::now();
     while std::net::TcpStream::connect(at).is_err() {
         assert!(start.elapsed() < PATIENCE, "nobody listens on {at}");
@@ -274,10 +274,10 @@ fn a_poller_of_pythons_server() {
 }
 
 /// rsyslog's two ways of TLS: GnuTLS and OpenSSL.
-const DRIVERS: &[&str] = &["gtls", "ossl"];
+pub const DRIVERS: &[&str] = &["gtls", "ossl"];
 
 /// Runs rsyslogd with `config` in a folder of its own; `None` where it or the driver is missing.
-fn rsyslogd(driver: &str, config: &str, name: &str) -> Option<(Program, tempfile::TempDir)> {
+pub fn rsyslogd(driver: &str, config: &str, name: &str) -> Option<(Program, tempfile::TempDir)> {
     if !is_there("rsyslogd", name) {
         return None;
     }

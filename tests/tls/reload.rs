@@ -152,7 +152,7 @@ fn another_authority_of_clients_counts_for_new_connections() {
     daemon.wait_for("reloaded");
     drop(Client::try_connect(to, &trust));
     daemon.wait_until("the refusal", |record| {
-        let reason = record["reason"].as_str().unwrap_or_default();
+        let reason = record["error"].as_str().unwrap_or_default();
         reason.contains("set tls.client_ca")
     });
     let newer = next.sign(&["new.example"]);

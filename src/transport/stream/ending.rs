@@ -162,7 +162,11 @@ impl Stream {
             }
             _ => net.close(self.socket),
         }
-        drop(self.permit.take());
+        let permit = self.permit.take();
+        if let (Some(permit), CloseReason::Handshake(error)) = (&permit, &reason) {
+            permit.count_failed_handshake(error.fault());
+        }
+        drop(permit);
         let protocol = self.protocol.take();
         if let Some(told) = self.secure.as_ref().and_then(|it| it.take_dialler()) {
             // There was no connection, and the protocol of one that is dialled hears nothing.

@@ -81,6 +81,10 @@ impl Secure {
         self.dialler.take()
     }
 
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.layer.borrow().is_exhausted()
+    }
+
     fn is_secured(&self) -> bool {
         self.layer.borrow().is_secured()
     }

@@ -124,7 +124,10 @@ impl Stream {
         loop {
             let close = self.output.get() == Output::ShutWanted;
             if !secure.seal(&self.outbox, close) {
-                return Flushed::Empty;
+                return match secure.is_exhausted() {
+                    true => Flushed::Broken(io::Error::other(EXHAUSTED)),
+                    false => Flushed::Empty,
+                };
             }
             if secure.is_crowded() {
                 self.snapshot_acked();
@@ -286,6 +289,9 @@ impl Stream {
         let _ = (self.network.net()).set(self.socket, SocketOption::UserTimeout(limit));
     }
 }
+
+/// Why a connection ends whose TLS 1.2 session has sealed all that it may.
+const EXHAUSTED: &str = "the TLS session has sent as many records as its key may seal";
 
 /// What one connection may write in one turn.
 const WRITE_BYTES_PER_TURN: usize = 1024 * 1024;

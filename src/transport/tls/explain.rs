@@ -6,17 +6,25 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
+use super::fault::Fault;
 use crate::time::WallTime;
 
 /// Why there is no session, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandshakeError {
+    fault: Fault,
     text: String,
 }
 
 impl HandshakeError {
-    pub(in crate::transport) fn new(text: impl Into<String>) -> Self {
-        HandshakeError { text: text.into() }
+    pub(in crate::transport) fn new(fault: Fault, text: impl Into<String>) -> Self {
+        let text = text.into();
+        HandshakeError { fault, text }
+    }
+
+    /// Of what kind it is.
+    pub fn fault(&self) -> Fault {
+        self.fault
     }
 }
 
@@ -74,7 +82,7 @@ impl Opening {
     }
 
     fn speaks_plain(&self) -> HandshakeError {
-        HandshakeError::new(match self.is_server {
+        let text = match self.is_server {
             true => {
                 "the client speaks plain text to a TLS port: it has to send TLS, or to another \
                  port, of tcp:// or http://"
@@ -83,7 +91,8 @@ impl Opening {
                 "the server answers in plain text: it is no TLS port; dial its TLS port, or use \
                  tcp:// or http://"
             }
-        })
+        };
+        HandshakeError::new(Fault::PlainText, text)
     }
 }
 
@@ -96,6 +105,7 @@ pub fn looks_like_client_hello(bytes: &[u8]) -> bool {
 /// What such bytes mean where no TLS is spoken.
 pub fn speaks_tls_to_plain() -> HandshakeError {
     HandshakeError::new(
+        Fault::PlainPort,
         "the client speaks TLS to a plain port (its first bytes are a ClientHello): it has to \
          send plain text, or to another port, of tls:// or https://",
     )
@@ -103,24 +113,22 @@ pub fn speaks_tls_to_plain() -> HandshakeError {
 
 /// The time for the handshake is over.
 pub(super) fn overdue(opening: &Opening) -> HandshakeError {
-    match (opening.has_begun(), opening.is_text()) {
-        (true, true) => opening.speaks_plain(),
-        (true, false) => HandshakeError::new(format!(
-            "the {} did not finish it within the time limit",
-            opening.peer()
-        )),
-        (false, _) => HandshakeError::new(format!(
-            "the {} sent nothing within the time limit",
-            opening.peer()
-        )),
-    }
+    let (fault, what) = match (opening.has_begun(), opening.is_text()) {
+        (true, true) => return opening.speaks_plain(),
+        (true, false) => (Fault::Timeout, "did not finish it within the time limit"),
+        (false, _) => (Fault::Silent, "sent nothing within the time limit"),
+    };
+    HandshakeError::new(fault, format!("the {} {what}", opening.peer()))
 }
 
 /// The peer's stream has ended before the handshake was complete.
 pub(super) fn broken_off(opening: &Opening) -> HandshakeError {
     match opening.is_text() {
         true => opening.speaks_plain(),
-        false => HandshakeError::new(format!("the {} broke it off", opening.peer())),
+        false => {
+            let text = format!("the {} broke it off", opening.peer());
+            HandshakeError::new(Fault::BrokenOff, text)
+        }
     }
 }
 
@@ -145,10 +153,10 @@ pub(super) fn session(error: &Error, opening: &Opening, is_secured: bool) -> Han
         Error::PeerSentOversizedRecord => format!("the {peer} sent a record that is too long"),
         error => format!("{error}"),
     };
-    HandshakeError::new(text)
+    HandshakeError::new(Fault::of(error), text)
 }
 
-fn is_no_tls(error: &Error) -> bool {
+pub(super) fn is_no_tls(error: &Error) -> bool {
     matches!(
         error,
         Error::InvalidMessage(
@@ -160,20 +168,27 @@ fn is_no_tls(error: &Error) -> bool {
 }
 
 fn incompatible(what: &PeerIncompatible, peer: &str) -> String {
-    match what {
-        // Clients before TLS 1.2 have no such extension (RFC 5246 section 7.4.1.4.1).
-        PeerIncompatible::SignatureAlgorithmsExtensionRequired
-        | PeerIncompatible::Tls12NotOffered
-        | PeerIncompatible::Tls12NotOfferedOrEnabled
-        | PeerIncompatible::Tls13RequiredForQuic
-        | PeerIncompatible::SupportedVersionsExtensionRequired
-        | PeerIncompatible::ServerDoesNotSupportTls12Or13
-        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => format!(
+    match is_of_version(what) {
+        true => format!(
             "the {peer} speaks no version of TLS that is allowed here: 1.2 and 1.3, or what \
              tls.minimum_version says"
         ),
-        other => format!("the {peer} has nothing in common with us: {other:?}"),
+        false => format!("the {peer} has nothing in common with us: {what:?}"),
     }
+}
+
+/// Clients before TLS 1.2 have no such extension as the first (RFC 5246 section 7.4.1.4.1).
+pub(super) fn is_of_version(what: &PeerIncompatible) -> bool {
+    matches!(
+        what,
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+    )
 }
 
 fn certificate(error: &CertificateError, opening: &Opening) -> String {

@@ -27,6 +27,8 @@ pub struct Layer {
     is_secured: bool,
     /// Our close_notify is on its way.
     has_closed: bool,
+    /// The key has sealed all that it may.
+    is_exhausted: bool,
     marks: Marks,
 }
 
@@ -53,6 +55,7 @@ impl Layer {
             failure: None,
             is_secured: false,
             has_closed: false,
+            is_exhausted: false,
             marks: Marks::default(),
         }
     }
@@ -143,12 +146,16 @@ impl Layer {
 
     /// Moves what is to be sent to `wire`, until that has [`SEALED_BYTES`]; with `close` our
     /// close_notify follows the last of `plain`.
+    ///
+    /// A key seals so many records and no more (RFC 8446 section 5.5). TLS 1.3 takes a new one
+    /// then; what TLS 1.2 has no key for stays in `plain`, see [`Layer::is_exhausted`].
     pub fn seal(&mut self, plain: &mut Outbox, wire: &mut Outbox, close: bool) {
         let room = SEALED_BYTES.saturating_sub(wire.queued_bytes());
         let base = wire.end().0;
         let mut sealed = Vec::new();
         self.send(&mut sealed);
-        while self.is_secured && !self.has_closed && sealed.len() < room && !plain.is_empty() {
+        let may_seal = self.is_secured && !self.has_closed;
+        while may_seal && !self.is_exhausted && sealed.len() < room && !plain.is_empty() {
             if sealed.capacity() == sealed.len() {
                 sealed.reserve(plain.queued_bytes().min(room) + RECORD_OVERHEAD_BYTES);
             }
@@ -158,8 +165,16 @@ impl Layer {
             let Ok(taken @ 1..) = plain.with_front(RECORD_BYTES, writer) else {
                 break;
             };
-            plain.advance(taken);
+            let before = sealed.len();
             self.send(&mut sealed);
+            // The library throws away what it must not seal, and says close_notify in its place:
+            // the peer would take what is cut for whole.
+            if sealed.get(before) != Some(&APPLICATION_DATA) {
+                sealed.truncate(before);
+                self.is_exhausted = true;
+                break;
+            }
+            plain.advance(taken);
             let end = base + sealed.len() as u64;
             self.marks.push(end, plain.written().0);
         }
@@ -180,6 +195,11 @@ impl Layer {
                 return;
             }
         }
+    }
+
+    /// Whether nothing can be sealed any more: the connection has to be made anew.
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted
     }
 
     /// Plaintext that is whole in so much ciphertext.
@@ -207,6 +227,10 @@ impl Layer {
         explain::broken_off(&self.opening)
     }
 }
+
+/// The type of records with plaintext of ours in them (RFC 5246 section 6.2.1); under TLS 1.3 of
+/// all that are encrypted (RFC 8446 section 5.2).
+const APPLICATION_DATA: u8 = 23;
 
 /// Plaintext in one record, at most (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 << 10;

@@ -17,6 +17,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 
 use super::explain::HandshakeError;
+use super::fault::Fault;
 use super::layer::Layer;
 use super::spec::{ClientAuth, ClientSpec, ServerSpec, Version};
 use super::store::{CertificateFacts, Store};
@@ -122,7 +123,10 @@ impl ClientTls {
         let config = current(&self.store, &self.current, || self.config())?;
         let name = self.spec.server_name.as_deref().unwrap_or(host);
         let name = server_name(name).ok_or_else(|| {
-            HandshakeError::new("the name of the server cannot be in a certificate")
+            HandshakeError::new(
+                Fault::Local,
+                "the name of the server cannot be in a certificate",
+            )
         })?;
         let session = ClientConnection::new(config, name);
         session.map(Layer::new).map_err(unusable)
@@ -209,5 +213,5 @@ fn protocols(is_http: bool) -> Vec<Vec<u8>> {
 }
 
 fn unusable(error: impl std::fmt::Display) -> HandshakeError {
-    HandshakeError::new(format!("TLS cannot be used: {error}"))
+    HandshakeError::new(Fault::Local, format!("TLS cannot be used: {error}"))
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::explain::HandshakeError;
+use super::fault::Fault;
 use super::pem::{About, Authorities, Identity};
 use super::spec::{AuthoritiesName, IdentityName};
 
@@ -156,5 +157,6 @@ impl Exchange {
 }
 
 fn missing(what: &dyn std::fmt::Display) -> HandshakeError {
-    HandshakeError::new(format!("TLS cannot be used: {what} was not read"))
+    let text = format!("TLS cannot be used: {what} was not read");
+    HandshakeError::new(Fault::Local, text)
 }

@@ -70,7 +70,10 @@ struct World {
 
 impl World {
     fn new(minimum_version: Version) -> World {
-        let authority = Authority::new();
+        World::by(&Authority::new(), minimum_version)
+    }
+
+    fn by(authority: &Authority, minimum_version: Version) -> World {
         let pair = authority.sign("localhost");
         let identity = Identity::parse(pair.certificate.as_bytes(), pair.key.as_bytes()).unwrap();
         let roots = Authorities::parse(authority.certificate.pem().as_bytes()).unwrap();

@@ -3,6 +3,11 @@
 //! The wire is a vector. Loops are bounded, and every seed is printed where it fails.
 
 use bytes::Bytes;
+use rustls::client::ClientConnection;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::{
+    CipherSuiteCommon, ClientConfig, RootCertStore, SupportedCipherSuite, Tls12CipherSuite,
+};
 
 use super::*;
 use crate::sim::Random;
@@ -179,6 +184,66 @@ fn a_mark_of_plaintext_is_what_the_peer_can_read() {
     assert_eq!(client.plain.written().0, server.heard.len() as u64);
     let all = begin + wire.len() as u64;
     assert_eq!(client.layer.arrived(all), server.heard.len() as u64);
+}
+
+/// Both ends of a TLS 1.2 session whose keys seal so many records, and no more.
+fn short_lived(records: u64) -> (End, End) {
+    let suite = ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let SupportedCipherSuite::Tls12(suite) = suite else {
+        panic!("it is one of TLS 1.2")
+    };
+    let common = CipherSuiteCommon {
+        suite: suite.common.suite,
+        hash_provider: suite.common.hash_provider,
+        confidentiality_limit: records,
+    };
+    let suite = Tls12CipherSuite {
+        common,
+        prf_provider: suite.prf_provider,
+        kx: suite.kx,
+        sign: suite.sign,
+        aead_alg: suite.aead_alg,
+    };
+    let provider = Arc::new(CryptoProvider {
+        cipher_suites: vec![SupportedCipherSuite::Tls12(Box::leak(Box::new(suite)))],
+        ..ring::default_provider()
+    });
+    let authority = Authority::new();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.der().clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let world = World::by(&authority, Version::V1_2);
+    let (mut client, mut server) = (End::new(Layer::new(client)), End::new(world.server()));
+    talk(&mut client, &mut server, || 1 << 16);
+    assert_eq!((client.secured, server.secured), (1, 1));
+    (client, server)
+}
+
+/// What the key must not seal is not lost: it is still there for another connection.
+#[test]
+fn what_no_key_may_seal_any_more_stays_where_it_was_and_is_no_end() {
+    let (mut client, mut server) = short_lived(20);
+    for _ in 0..40 {
+        client.say(b"line\n");
+        let wire = client.send(usize::MAX);
+        server.hear(&wire, 1 << 16);
+    }
+    assert!(client.layer.is_exhausted());
+    assert!(server.heard.len() >= 15 * 5 && server.failure.is_none());
+    let heard = server.heard.len();
+    assert_eq!(client.plain.written().0, heard as u64);
+    assert_eq!(client.plain.queued_bytes(), 40 * 5 - heard);
+    let wire = client.wire.written().0;
+    assert_eq!(client.layer.arrived(wire), heard as u64);
+    client.closes = true;
+    assert!(client.send(usize::MAX).is_empty());
+    assert!(!server.ended, "the peer takes what is cut for whole");
 }
 
 #[test]

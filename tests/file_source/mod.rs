@@ -13,6 +13,7 @@ mod logrotate;
 mod packing;
 mod restarting;
 mod rotating;
+mod telling;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

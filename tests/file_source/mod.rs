@@ -11,6 +11,7 @@ mod killing;
 mod logger;
 mod logrotate;
 mod packing;
+mod pressing;
 mod restarting;
 mod rotating;
 mod telling;

@@ -181,7 +181,10 @@ impl Follow {
             }
             tail.is_matched.set(true);
             tail.close_at.set(None);
-            if tail.has_changed(metadata) || tail.trouble.borrow().is_some() {
+            // Who is waited for may have been looked for under the name that it had.
+            let is_waited_for = !tail.followers.borrow().is_empty();
+            let is_troubled = tail.trouble.borrow().is_some();
+            if tail.has_changed(metadata) || is_troubled || is_waited_for {
                 changed.push(tail);
             }
         }

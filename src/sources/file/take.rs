@@ -111,6 +111,14 @@ impl Follow {
         }
     }
 
+    /// Closes it until it is its turn, where more files are open than may be.
+    pub(super) fn spare(&self, tail: &Tail) {
+        let is_over = self.counts.open_files.get() > self.settings.open_max as u64;
+        if is_over && tail.is_matched.get() {
+            self.let_go(tail);
+        }
+    }
+
     fn let_go(&self, tail: &Tail) {
         if tail.file.borrow_mut().take().is_some() {
             let open = &self.counts.open_files;
@@ -374,6 +382,7 @@ impl Follow {
         }
         if tail.intake.is_blocked() {
             tail.is_blocked.set(true);
+            self.spare(tail);
         } else if !taken.is_full && tail.packing.is_some() {
             self.unpacked(tail);
         } else if !taken.is_full {
@@ -487,10 +496,7 @@ impl Follow {
         self.next_packed(tail.id);
         let is_leaving = !tail.is_matched.get() || metadata.links == 0;
         if !is_leaving {
-            if self.counts.open_files.get() > self.settings.open_max as u64 {
-                self.let_go(tail);
-            }
-            return;
+            return self.spare(tail);
         }
         let now = self.handle.now();
         match tail.close_at.get() {

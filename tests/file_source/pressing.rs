@@ -1,0 +1,57 @@
+//! More than fits: many files and a sink that stands still, many files at a start.
+//!
+//! What is held does not grow with the number of files, and what was left waits where it is.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::logger::line;
+use super::{Place, append};
+use crate::process::Daemon;
+
+/// A daemon that sends to `listener`, which nobody accepts from yet.
+fn sending(place: Place, listener: &TcpListener, encode: &str) -> Daemon {
+    let address = listener.local_addr().unwrap();
+    let sink = format!(
+        "[sink.out]\ntype = \"socket\"\naddress = \"tcp://{address}\"\n\
+         encode = \"{encode}\"\nbuffer.memory = \"1MiB\"\n"
+    );
+    let config = place.config();
+    let config = format!("{}{sink}", &config[..config.find("[sink.out]").unwrap()]);
+    let daemon = Daemon::launch_in(place.folder, &config, |_| {});
+    daemon.wait_for("started");
+    daemon
+}
+
+#[test]
+fn what_is_held_does_not_grow_with_the_number_of_files() {
+    const FILES: u64 = 400;
+    const LINES: u64 = 1700;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::new("inotify").with("max_open_files = 20");
+    for file in 0..FILES {
+        let text: String = (file * LINES..(file + 1) * LINES).map(line).collect();
+        append(&place.log(&format!("{file}.app.log")), &text);
+    }
+    let daemon = sending(place, &listener, "raw");
+    std::thread::sleep(Duration::from_secs(4));
+    let process = format!("/proc/{}", daemon.id());
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+    let peak = peak.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    let open = fs::read_dir(format!("{process}/fd")).unwrap().count();
+    // The source's window of 16 MiB, and a job's eight chunks.
+    assert!(peak.unwrap() < 80_000, "{peak:?} KiB");
+    assert!(open < 100, "{open} descriptors");
+    let (stream, _) = listener.accept().unwrap();
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut numbers: Vec<u64> = lines
+        .take((FILES * LINES) as usize)
+        .map(|line| super::logger::number(&line).unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..FILES * LINES));
+    assert_eq!(daemon.stop().code(), 0);
+}

@@ -12,6 +12,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -477,8 +478,9 @@ impl Follow {
                     "a job that reads files was lost: {failure}"
                 );
                 let tails: Vec<_> = self.tails.borrow().values().cloned().collect();
+                let error = io::Error::other(failure.text());
                 for tail in tails.iter().filter(|tail| tail.is_asked.replace(false)) {
-                    self.look(tail);
+                    self.fails(tail, &error);
                 }
             }
         }

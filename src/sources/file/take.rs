@@ -575,7 +575,8 @@ impl Follow {
         self.by_path.borrow_mut().retain(|_, id| *id != tail.id);
     }
 
-    fn fails(&self, tail: &Rc<Tail>, error: &io::Error) {
+    /// It cannot be read; that is tried again, after longer and longer pauses.
+    pub(super) fn fails(&self, tail: &Rc<Tail>, error: &io::Error) {
         self.let_go(tail);
         self.next_packed(tail.id);
         if error.kind() == io::ErrorKind::NotFound {

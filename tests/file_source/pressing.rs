@@ -55,3 +55,41 @@ fn what_is_held_does_not_grow_with_the_number_of_files() {
     assert!(numbers.iter().copied().eq(0..FILES * LINES));
     assert_eq!(daemon.stop().code(), 0);
 }
+
+#[test]
+fn files_that_were_there_at_the_start_are_begun_at_their_ends() {
+    const FILES: u64 = 3000;
+    let place = Place::new("inotify").with("start = \"end\"");
+    for file in 0..FILES {
+        append(&place.log(&format!("{file}.app.log")), "old\n");
+    }
+    let running = place.start();
+    // The first walk is over then; what comes during it counts as old.
+    running.daemon.wait_for("file_followed");
+    // Something comes again and again, so that one walk follows the other.
+    for n in 0..40 {
+        append(&running.log(&format!("new{n}.app.log")), &line(n));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.wait_for_lines(40);
+    std::thread::sleep(Duration::from_secs(1));
+    let (place, _) = running.stop();
+    let old = place.lines().iter().filter(|line| *line == "old").count();
+    assert_eq!(old, 0, "of {FILES} files");
+}
+
+#[test]
+fn what_an_empty_file_gets_after_the_start_is_read_from_the_first_byte_on() {
+    for watch in super::WATCHES {
+        let place = Place::new(watch).with("start = \"end\"");
+        append(&place.log("a.log"), "");
+        append(&place.log("b.log"), "old\nha");
+        let running = place.start();
+        std::thread::sleep(Duration::from_millis(300));
+        append(&running.log("a.log"), &(line(0) + &line(1)));
+        running.wait_for_lines(2);
+        append(&running.log("b.log"), &format!("lf\n{}", line(2)));
+        running.wait_for_lines(3);
+        running.stop().0.check_exact(3);
+    }
+}

@@ -302,6 +302,9 @@ impl Follow {
         let origin = self.input.origin(&path.to_string_lossy());
         let intake = self.input.outlet().intake();
         let tail = Tail::new(id, path, found, origin, intake);
+        if self.scan.count.get() == 0 && !self.is_successor.get() {
+            tail.end_at_start.set(Some(found.bytes));
+        }
         let (weak, follow) = (Rc::downgrade(&tail), self.this.clone());
         tail.intake.on_resume(move || {
             if let (Some(tail), Some(follow)) = (weak.upgrade(), follow.upgrade()) {

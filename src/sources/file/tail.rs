@@ -51,6 +51,8 @@ pub struct Tail {
     pub size_bytes: Cell<u64>,
     /// When it was changed last, as of then.
     pub modified_micros: Cell<i64>,
+    /// Its length when the daemon started, where it was there by then.
+    pub end_at_start: Cell<Option<u64>>,
     /// Some name that is followed leads to it.
     pub is_matched: Cell<bool>,
     /// It waits for its turn to be asked.
@@ -136,6 +138,7 @@ impl Tail {
             watch: Cell::default(),
             size_bytes: Cell::new(found.bytes),
             modified_micros: Cell::new(found.modified_micros),
+            end_at_start: Cell::default(),
             is_matched: Cell::new(true),
             is_queued: Cell::new(false),
             is_blocked: Cell::new(false),

@@ -257,8 +257,10 @@ impl Follow {
 
     /// A file that nothing is remembered of.
     fn begin_file(&self, tail: &Rc<Tail>, head: Print) {
-        let was_there = self.scan.count.get() <= 1 && !self.is_successor.get();
-        let at_end = self.settings.start == Start::End && was_there;
+        // One that is shorter by now was written anew, and is new as a whole.
+        let end = tail.end_at_start.get().unwrap_or(0);
+        let is_old = end > 0 && end <= tail.size_bytes.get();
+        let at_end = self.settings.start == Start::End && is_old;
         if at_end && tail.packing.is_some() {
             let progress = self.remember(
                 tail,
@@ -271,11 +273,7 @@ impl Follow {
             return self.compare(tail, progress.delivered(), progress, true);
         }
         // The last byte says whether the end is that of a line.
-        let offset = if at_end {
-            tail.size_bytes.get().saturating_sub(1)
-        } else {
-            0
-        };
+        let offset = if at_end { end - 1 } else { 0 };
         let position = Position {
             offset,
             head,

@@ -57,6 +57,31 @@ fn what_is_held_does_not_grow_with_the_number_of_files() {
 }
 
 #[test]
+fn an_event_is_not_over_because_the_sink_stands_still() {
+    const EVENTS: usize = 60_000;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::new("inotify")
+        .with("multiline = { continue = '^\\s', timeout = \"100ms\" }")
+        .in_json();
+    let pad = "x".repeat(100);
+    let event = |n: usize| format!("{n} {pad}\n goes on\n and on");
+    let text: String = (0..EVENTS).map(|n| event(n) + "\n").collect();
+    append(&place.log("a.log"), &text);
+    let daemon = sending(place, &listener, "json");
+    std::thread::sleep(Duration::from_secs(1));
+    let (stream, _) = listener.accept().unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    for n in 0..EVENTS {
+        let value: serde_json::Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        assert_eq!(value["message"], event(n));
+        if n % 8000 == 0 {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    assert_eq!(daemon.stop().code(), 0);
+}
+
+#[test]
 fn files_that_were_there_at_the_start_are_begun_at_their_ends() {
     const FILES: u64 = 3000;
     let place = Place::new("inotify").with("start = \"end\"");

@@ -184,6 +184,11 @@ impl Tail {
         matches!(*self.stage.borrow(), Stage::Reading(_))
     }
 
+    /// Whether it is about to be read, or waits for room: more of it may be there.
+    pub fn is_behind(&self) -> bool {
+        self.is_blocked.get() || self.is_queued.get() || self.is_asked.get()
+    }
+
     /// Bytes that are there and were not read yet, as far as is known.
     pub fn behind_bytes(&self) -> u64 {
         if self.packing.is_some() {

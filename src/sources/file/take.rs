@@ -524,6 +524,12 @@ impl Follow {
     /// Something is due for the file.
     pub(super) fn is_due(&self, tail: &Rc<Tail>, now: Instant) {
         match tail.flush_at.get() {
+            // What goes on with it may be there, and only not read yet.
+            Some(at) if at <= now && tail.is_behind() => {
+                let at = now + self.settings.join_timeout.max(WAIT_MIN);
+                tail.flush_at.set(Some(at));
+                self.remind(tail, at);
+            }
             Some(at) if at <= now => self.flush(tail),
             Some(at) => self.remind(tail, at),
             None => {}

@@ -165,6 +165,7 @@ impl Tail {
             Stage::Reading(reading) => What::Read {
                 offset: reading.lines.offset(),
                 head: reading.lines.head,
+                line: reading.lines.line(),
             },
         };
         self.asked.set(self.asked.get() + 1);

@@ -246,7 +246,9 @@ impl Walking<'_> {
             if again.len() == names.len() && again.iter().zip(&names).all(same) {
                 return;
             }
-            for (_, name) in &names {
+            // Others that lie here were found by another pattern, and are not looked for again.
+            let taken = names.iter().map(|(_, name)| name);
+            for name in taken.filter(|name| pattern.matches_with(name, OPTIONS)) {
                 self.found.files.remove(&path.join(name));
             }
         }

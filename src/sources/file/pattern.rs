@@ -212,7 +212,10 @@ impl Walking<'_> {
             return;
         };
         match first {
-            Part::Literal(name) if !rest.is_empty() => self.go(&path.join(name), rest, depth),
+            Part::Literal(name) if !rest.is_empty() => {
+                self.watch_link(path, name);
+                self.go(&path.join(name), rest, depth);
+            }
             Part::Literal(name) => {
                 if let Some(directory) = self.enter(path) {
                     self.take(&*directory, path, name, true);
@@ -326,6 +329,19 @@ impl Walking<'_> {
                 self.problem(path.to_owned(), error.to_string());
                 None
             }
+        }
+    }
+
+    /// A link on the way may be made to lead elsewhere, and only the directory that it lies in
+    /// tells of that.
+    fn watch_link(&mut self, path: &Path, name: &str) {
+        if self.walk.watcher.is_none() || self.entered.len() >= DIRECTORIES_MAX {
+            return;
+        }
+        let directory = self.walk.storage.root(path, None);
+        let found = directory.and_then(|directory| directory.stat(name));
+        if found.is_ok_and(|found| found.kind == Kind::Other) {
+            self.watch(path);
         }
     }
 

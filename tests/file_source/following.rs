@@ -60,6 +60,27 @@ fn folders_and_files_that_come_later_are_found() {
 }
 
 #[test]
+fn a_link_on_the_way_that_leads_elsewhere_is_followed_there() {
+    for watch in WATCHES {
+        let place = Place::new(watch).with("paths = [\"{folder}/log/current/*.log\"]");
+        for version in ["v1", "v2"] {
+            fs::create_dir(place.log(version)).unwrap();
+        }
+        append(&place.log("v1/a.log"), &line(0));
+        std::os::unix::fs::symlink("v1", place.log("current")).unwrap();
+        let running = place.start();
+        running.wait_for_lines(1);
+        append(&running.log("v2/a.log"), &line(1));
+        std::os::unix::fs::symlink("v2", running.log("next")).unwrap();
+        fs::rename(running.log("next"), running.log("current")).unwrap();
+        running.wait_for_lines(2);
+        append(&running.log("v2/a.log"), &line(2));
+        running.wait_for_lines(3);
+        running.stop().0.check_exact(3);
+    }
+}
+
+#[test]
 fn a_thousand_files_are_followed() {
     for watch in WATCHES {
         let place = Place::new(watch).with("max_open_files = 100");

@@ -11,8 +11,10 @@ mod killing;
 mod logger;
 mod logrotate;
 mod packing;
+mod pressing;
 mod restarting;
 mod rotating;
+mod telling;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -153,3 +153,23 @@ fn a_damaged_compressed_file_is_said_and_holds_nothing_up() {
         .filter(|it| it["event"] == "file_unreadable");
     assert!((1..=2).contains(&said.count()));
 }
+
+#[test]
+fn a_file_in_the_place_of_a_compressed_one_is_read() {
+    for watch in WATCHES {
+        let place = Place::new(watch);
+        append(&place.log("plain"), &(0..10).map(line).collect::<String>());
+        gzip(&place.log("plain"), &place.log("a.log.1.gz"));
+        let running = place.start();
+        running.wait_for_lines(10);
+        // File systems give the inode of what was removed to what comes next; this one has it
+        // for certain.
+        let packed = running.log("a.log.1.gz");
+        fs::write(&packed, (10..30).map(line).collect::<String>()).unwrap();
+        fs::rename(&packed, running.log("b.log")).unwrap();
+        running.wait_for_lines(30);
+        append(&running.log("b.log"), &line(30));
+        running.wait_for_lines(31);
+        running.stop().0.check_exact(31);
+    }
+}

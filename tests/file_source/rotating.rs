@@ -137,3 +137,26 @@ fn an_inode_that_another_file_gets_is_a_new_file() {
         place.check_exact(900);
     }
 }
+
+#[test]
+fn a_file_written_anew_with_the_same_beginning_is_read_from_its_beginning() {
+    let banner = format!("# {}\n", "this is what every file begins with; ".repeat(60));
+    let text = |numbers: std::ops::Range<u64>| -> String {
+        banner.clone() + &numbers.map(line).collect::<String>()
+    };
+    let running = Place::new("poll").start();
+    append(&running.log("a.log"), &text(0..100));
+    running.wait_for_lines(101);
+    // Longer than before when it is looked at for the next time.
+    fs::write(running.log("a.log"), text(100..300)).unwrap();
+    running.wait_for_lines(302);
+    let (place, _) = running.stop();
+    let numbers = place.lines();
+    let numbers = numbers.iter().filter(|line| !line.starts_with('#'));
+    let numbers: Vec<u64> = numbers.filter_map(|it| super::logger::number(it)).collect();
+    assert!(
+        numbers.iter().copied().eq(0..300),
+        "{} lines",
+        numbers.len()
+    );
+}

@@ -22,7 +22,7 @@ mod server;
 #[cfg(test)]
 mod standing;
 pub(crate) mod suite;
-mod world;
+pub mod world;
 
 #[cfg(test)]
 use std::sync::Mutex;

@@ -12,6 +12,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -301,6 +302,9 @@ impl Follow {
         let origin = self.input.origin(&path.to_string_lossy());
         let intake = self.input.outlet().intake();
         let tail = Tail::new(id, path, found, origin, intake);
+        if self.scan.count.get() == 0 && !self.is_successor.get() {
+            tail.end_at_start.set(Some(found.bytes));
+        }
         let (weak, follow) = (Rc::downgrade(&tail), self.this.clone());
         tail.intake.on_resume(move || {
             if let (Some(tail), Some(follow)) = (weak.upgrade(), follow.upgrade()) {
@@ -361,7 +365,7 @@ impl Follow {
             if self.waits_for_packed(&tail) {
                 continue;
             }
-            if tail.is_blocked.get() {
+            if tail.is_blocked.get() || self.has_no_room(&tail) {
                 continue;
             }
             if self.waits_for_another(&tail) {
@@ -382,6 +386,17 @@ impl Follow {
             return;
         };
         drop(job.add_both(move |result| follow.answered(result)));
+    }
+
+    /// Whether there is no room for what would be read of it; then it waits for that. All files
+    /// share the source's window, so each asks for itself before it is read.
+    fn has_no_room(&self, tail: &Tail) -> bool {
+        if !tail.is_reading() || !tail.intake.is_blocked() {
+            return false;
+        }
+        tail.is_blocked.set(true);
+        self.spare(tail);
+        true
     }
 
     /// Whether another compressed file is being read: each has a decoder.
@@ -425,8 +440,15 @@ impl Follow {
         };
         // An ask that is about to be made is after this, too.
         let since = before.asked.get() - u64::from(before.is_asked.get());
-        let follower = (since, Rc::downgrade(tail));
-        before.followers.borrow_mut().push(follower);
+        let mut followers = before.followers.borrow_mut();
+        // It may be looked at often meanwhile, and is listed once.
+        let is_listed =
+            |(_, weak): &(u64, Weak<Tail>)| std::ptr::eq(weak.as_ptr(), &raw const **tail);
+        if !followers.iter().any(is_listed) {
+            followers.push((since, Rc::downgrade(tail)));
+        }
+        drop(followers);
+        self.spare(tail);
         let is_in_turn = before.is_asked.get() || before.is_queued.get();
         if !is_in_turn && !before.is_blocked.get() {
             before.is_queued.set(true);
@@ -459,8 +481,9 @@ impl Follow {
                     "a job that reads files was lost: {failure}"
                 );
                 let tails: Vec<_> = self.tails.borrow().values().cloned().collect();
+                let error = io::Error::other(failure.text());
                 for tail in tails.iter().filter(|tail| tail.is_asked.replace(false)) {
-                    self.look(tail);
+                    self.fails(tail, &error);
                 }
             }
         }

@@ -2,7 +2,8 @@
 //! Not a component.
 //!
 //! There is one such job at a time for a source. A file is looked at before it is read: one that
-//! is shorter than what was read of it, or begins otherwise, has been cut and written anew.
+//! is shorter than what was read of it, begins otherwise, or holds something else before the
+//! place, has been cut and written anew.
 
 use std::io;
 use std::path::Path;
@@ -48,6 +49,8 @@ pub enum What {
         offset: u64,
         /// What the file began with.
         head: Print,
+        /// Where the line under way begins, and what was before it.
+        line: (u64, Print),
     },
     /// What a compressed file holds from `offset` on.
     Unpack {
@@ -143,7 +146,12 @@ impl Desk {
                 let mut unpacker = Unpacker::new(Arc::clone(&file), packing)?;
                 Told::Same(self.is_packed_place(&mut unpacker, position)?)
             }
-            (What::Read { offset, head }, _) => self.read(&*file, metadata, offset, head)?,
+            (What::Read { offset, head, line }, _) => {
+                if is_other_line(&*file, metadata.bytes, head, line)? {
+                    return Ok((file, Told::Anew(metadata)));
+                }
+                self.read(&*file, metadata, offset, head)?
+            }
             (What::Unpack { offset, unpacker }, packing) => {
                 let packing = packing.unwrap_or(Packing::Gzip);
                 let unpacker = match unpacker {
@@ -242,6 +250,25 @@ impl Desk {
             bytes: chunk.keep(filled),
         })
     }
+}
+
+/// Whether there is something else now before the line under way, where the beginning does not
+/// tell: a file that was written anew may begin like the one before.
+fn is_other_line(
+    file: &dyn File,
+    bytes: u64,
+    head: Print,
+    (offset, before): (u64, Print),
+) -> io::Result<bool> {
+    if offset <= u64::from(head.len) {
+        return Ok(false);
+    }
+    let line = Position {
+        offset,
+        before,
+        ..Position::default()
+    };
+    Ok(!is_place(file, bytes, line)?)
 }
 
 /// Whether the file of so many bytes has been there before.

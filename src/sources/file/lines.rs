@@ -55,6 +55,11 @@ impl Lines {
         self.offset
     }
 
+    /// Where the line under way begins, and what is before it.
+    pub fn line(&self) -> (u64, Print) {
+        self.line
+    }
+
     /// Whether an event waits for what comes next, and so for its time limit.
     pub fn has_open_event(&self) -> bool {
         let joiner = self.joiner.as_ref();

@@ -212,7 +212,10 @@ impl Walking<'_> {
             return;
         };
         match first {
-            Part::Literal(name) if !rest.is_empty() => self.go(&path.join(name), rest, depth),
+            Part::Literal(name) if !rest.is_empty() => {
+                self.watch_link(path, name);
+                self.go(&path.join(name), rest, depth);
+            }
             Part::Literal(name) => {
                 if let Some(directory) = self.enter(path) {
                     self.take(&*directory, path, name, true);
@@ -246,7 +249,9 @@ impl Walking<'_> {
             if again.len() == names.len() && again.iter().zip(&names).all(same) {
                 return;
             }
-            for (_, name) in &names {
+            // Others that lie here were found by another pattern, and are not looked for again.
+            let taken = names.iter().map(|(_, name)| name);
+            for name in taken.filter(|name| pattern.matches_with(name, OPTIONS)) {
                 self.found.files.remove(&path.join(name));
             }
         }
@@ -324,6 +329,19 @@ impl Walking<'_> {
                 self.problem(path.to_owned(), error.to_string());
                 None
             }
+        }
+    }
+
+    /// A link on the way may be made to lead elsewhere, and only the directory that it lies in
+    /// tells of that.
+    fn watch_link(&mut self, path: &Path, name: &str) {
+        if self.walk.watcher.is_none() || self.entered.len() >= DIRECTORIES_MAX {
+            return;
+        }
+        let directory = self.walk.storage.root(path, None);
+        let found = directory.and_then(|directory| directory.stat(name));
+        if found.is_ok_and(|found| found.kind == Kind::Other) {
+            self.watch(path);
         }
     }
 

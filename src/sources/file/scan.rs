@@ -19,6 +19,7 @@ use super::family;
 use super::follow::{Follow, Watch};
 use super::pattern::{Found, Walk};
 use super::tail::Tail;
+use super::unpack::Packing;
 
 /// Between the end of a walk and the beginning of the next.
 const SCAN_PAUSE: Duration = Duration::from_millis(50);
@@ -172,7 +173,8 @@ impl Follow {
         // First the files that are known, so that a new one finds its name free or left.
         for (path, metadata) in &found.files {
             let known = self.by_inode.borrow().get(&metadata.inode).copied();
-            let Some(tail) = known.and_then(|id| self.tail(id)) else {
+            let known = known.and_then(|id| self.tail(id));
+            let Some(tail) = known.filter(|tail| !self.is_another(tail, path, found)) else {
                 came.push((path, metadata));
                 continue;
             };
@@ -181,7 +183,10 @@ impl Follow {
             }
             tail.is_matched.set(true);
             tail.close_at.set(None);
-            if tail.has_changed(metadata) || tail.trouble.borrow().is_some() {
+            // Who is waited for may have been looked for under the name that it had.
+            let is_waited_for = !tail.followers.borrow().is_empty();
+            let is_troubled = tail.trouble.borrow().is_some();
+            if tail.has_changed(metadata) || is_troubled || is_waited_for {
                 changed.push(tail);
             }
         }
@@ -203,6 +208,25 @@ impl Follow {
             self.put_in_order(found, &new);
         }
         changed.iter().for_each(|tail| self.look(tail));
+    }
+
+    /// Whether the file at `path` has got the inode of one that is gone, where that is told by
+    /// nothing else, since the one was not held open: a compressed one that had been read, or one
+    /// that is compressed otherwise. That one is closed.
+    fn is_another(&self, tail: &Rc<Tail>, path: &Path, found: &Found) -> bool {
+        let is_changed = |metadata: &Metadata| tail.has_changed(metadata);
+        let is_named = found.files.get(&**tail.path.borrow());
+        let is_renamed = is_named.is_none_or(|metadata| metadata.inode != tail.inode);
+        let is_another = tail.file.borrow().is_none()
+            && if tail.is_done.get() {
+                found.files.get(path).is_some_and(is_changed)
+            } else {
+                is_renamed && Packing::of(path) != tail.packing
+            };
+        if is_another {
+            self.close(tail);
+        }
+        is_another
     }
 
     /// Files of one log, `a.log` and `a.log.1` say, are read one after the other: a new one after

@@ -12,7 +12,8 @@
 //! zeros is free. The n-th writing of a slot goes to copy n mod 2, so a write that is cut off
 //! leaves the one before it. Of two good copies the one with the greater sequence counts; of a
 //! slot with a damaged copy the other one: the file is then read again from an earlier place,
-//! or from its beginning where both are damaged. Nothing is lost by that, only repeated.
+//! or from its beginning where both are damaged. Nothing is lost by that, only repeated; but
+//! with `start = "end"` a file of which nothing is left is begun at its end.
 
 use crate::buffer::storage::Inode;
 

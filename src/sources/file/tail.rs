@@ -51,6 +51,8 @@ pub struct Tail {
     pub size_bytes: Cell<u64>,
     /// When it was changed last, as of then.
     pub modified_micros: Cell<i64>,
+    /// Its length when the daemon started, where it was there by then.
+    pub end_at_start: Cell<Option<u64>>,
     /// Some name that is followed leads to it.
     pub is_matched: Cell<bool>,
     /// It waits for its turn to be asked.
@@ -136,6 +138,7 @@ impl Tail {
             watch: Cell::default(),
             size_bytes: Cell::new(found.bytes),
             modified_micros: Cell::new(found.modified_micros),
+            end_at_start: Cell::default(),
             is_matched: Cell::new(true),
             is_queued: Cell::new(false),
             is_blocked: Cell::new(false),
@@ -162,6 +165,7 @@ impl Tail {
             Stage::Reading(reading) => What::Read {
                 offset: reading.lines.offset(),
                 head: reading.lines.head,
+                line: reading.lines.line(),
             },
         };
         self.asked.set(self.asked.get() + 1);
@@ -179,6 +183,11 @@ impl Tail {
     /// Whether it is read.
     pub fn is_reading(&self) -> bool {
         matches!(*self.stage.borrow(), Stage::Reading(_))
+    }
+
+    /// Whether it is about to be read, or waits for room: more of it may be there.
+    pub fn is_behind(&self) -> bool {
+        self.is_blocked.get() || self.is_queued.get() || self.is_asked.get()
     }
 
     /// Bytes that are there and were not read yet, as far as is known.

@@ -111,6 +111,14 @@ impl Follow {
         }
     }
 
+    /// Closes it until it is its turn, where more files are open than may be.
+    pub(super) fn spare(&self, tail: &Tail) {
+        let is_over = self.counts.open_files.get() > self.settings.open_max as u64;
+        if is_over && tail.is_matched.get() {
+            self.let_go(tail);
+        }
+    }
+
     fn let_go(&self, tail: &Tail) {
         if tail.file.borrow_mut().take().is_some() {
             let open = &self.counts.open_files;
@@ -249,8 +257,10 @@ impl Follow {
 
     /// A file that nothing is remembered of.
     fn begin_file(&self, tail: &Rc<Tail>, head: Print) {
-        let was_there = self.scan.count.get() <= 1 && !self.is_successor.get();
-        let at_end = self.settings.start == Start::End && was_there;
+        // One that is shorter by now was written anew, and is new as a whole.
+        let end = tail.end_at_start.get().unwrap_or(0);
+        let is_old = end > 0 && end <= tail.size_bytes.get();
+        let at_end = self.settings.start == Start::End && is_old;
         if at_end && tail.packing.is_some() {
             let progress = self.remember(
                 tail,
@@ -263,11 +273,7 @@ impl Follow {
             return self.compare(tail, progress.delivered(), progress, true);
         }
         // The last byte says whether the end is that of a line.
-        let offset = if at_end {
-            tail.size_bytes.get().saturating_sub(1)
-        } else {
-            0
-        };
+        let offset = if at_end { end - 1 } else { 0 };
         let position = Position {
             offset,
             head,
@@ -374,6 +380,7 @@ impl Follow {
         }
         if tail.intake.is_blocked() {
             tail.is_blocked.set(true);
+            self.spare(tail);
         } else if !taken.is_full && tail.packing.is_some() {
             self.unpacked(tail);
         } else if !taken.is_full {
@@ -487,10 +494,7 @@ impl Follow {
         self.next_packed(tail.id);
         let is_leaving = !tail.is_matched.get() || metadata.links == 0;
         if !is_leaving {
-            if self.counts.open_files.get() > self.settings.open_max as u64 {
-                self.let_go(tail);
-            }
-            return;
+            return self.spare(tail);
         }
         let now = self.handle.now();
         match tail.close_at.get() {
@@ -520,6 +524,12 @@ impl Follow {
     /// Something is due for the file.
     pub(super) fn is_due(&self, tail: &Rc<Tail>, now: Instant) {
         match tail.flush_at.get() {
+            // What goes on with it may be there, and only not read yet.
+            Some(at) if at <= now && tail.is_behind() => {
+                let at = now + self.settings.join_timeout.max(WAIT_MIN);
+                tail.flush_at.set(Some(at));
+                self.remind(tail, at);
+            }
             Some(at) if at <= now => self.flush(tail),
             Some(at) => self.remind(tail, at),
             None => {}
@@ -569,7 +579,8 @@ impl Follow {
         self.by_path.borrow_mut().retain(|_, id| *id != tail.id);
     }
 
-    fn fails(&self, tail: &Rc<Tail>, error: &io::Error) {
+    /// It cannot be read; that is tried again, after longer and longer pauses.
+    pub(super) fn fails(&self, tail: &Rc<Tail>, error: &io::Error) {
         self.let_go(tail);
         self.next_packed(tail.id);
         if error.kind() == io::ErrorKind::NotFound {

@@ -28,6 +28,13 @@ pub struct Telling {
     pause: RefCell<Option<TimerGuard>>,
 }
 
+impl Telling {
+    /// The watcher and its descriptor. No borrow is held: whoever asks may end the telling.
+    fn opened(&self) -> Option<(Arc<dyn Watcher>, Rc<OwnedFd>)> {
+        self.watcher.borrow().clone()
+    }
+}
+
 /// Listens to the watcher.
 struct Listener(Weak<Follow>);
 
@@ -72,8 +79,7 @@ impl Follow {
     }
 
     fn register(&self) {
-        let fd = self.telling.watcher.borrow();
-        let Some(fd) = fd.as_ref().map(|(_, fd)| Rc::clone(fd)) else {
+        let Some((_, fd)) = self.telling.opened() else {
             return;
         };
         let listener = Box::new(Listener(self.this.clone()));
@@ -118,8 +124,7 @@ impl Follow {
 
     /// Hears all that there is, and then nothing for a while.
     fn listen(&self) {
-        let watcher = self.telling.watcher.borrow();
-        let Some(watcher) = watcher.as_ref().map(|(watcher, _)| Arc::clone(watcher)) else {
+        let Some((watcher, _)) = self.telling.opened() else {
             return;
         };
         let mut changes = Vec::new();

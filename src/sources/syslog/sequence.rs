@@ -16,6 +16,10 @@ const NUMBER_MAX: u64 = 2_147_483_647;
 /// anew.
 const LATE_MAX: u64 = 32;
 
+/// Messages that may be missing between two numbers; a greater leap is another count. Nobody has
+/// lost so many at once, and what a peer writes must not run a count over.
+const NUMBER_LEAP_MAX: u64 = 1_000_000;
+
 /// What a number says about those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -23,7 +27,7 @@ pub enum Step {
     Next,
     /// So many messages before it have not come.
     Missing(u64),
-    /// It had been taken for missing.
+    /// It had been taken for missing, or has come before.
     Late,
     /// The sender has begun to count anew.
     Restart,
@@ -54,7 +58,8 @@ impl Sequences {
 fn compare(last: u64, number: u64) -> Step {
     match number.checked_sub(last) {
         Some(1) => Step::Next,
-        Some(ahead @ 2..) => Step::Missing(ahead - 1),
+        Some(ahead @ 2..) if ahead - 1 <= NUMBER_LEAP_MAX => Step::Missing(ahead - 1),
+        Some(2..) => Step::Restart,
         _ => {
             // Behind: over the end of the numbers, out of order, or from the beginning.
             let over = NUMBER_MAX.saturating_sub(last).saturating_add(number);
@@ -67,9 +72,6 @@ fn compare(last: u64, number: u64) -> Step {
         }
     }
 }
-
-/// Numbers that may be missing around the end of the numbers; more is a restart.
-const NUMBER_LEAP_MAX: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -99,6 +101,24 @@ mod tests {
         check("d", NUMBER_MAX - 1, Step::Next);
         check("d", 2, Step::Missing(2));
         check("d", 2, Step::Late);
+    }
+
+    #[test]
+    fn numbers_that_leap_to_and_fro_are_restarts_and_no_loss() {
+        let mut sequences = Sequences::default();
+        let mut missing = 0_u64;
+        for round in 0..40 {
+            for number in [1, 999_999_999_999_999_999] {
+                if let Step::Missing(messages) = sequences.step(b"a", number) {
+                    missing = missing.checked_add(messages).expect("it counts that far");
+                }
+            }
+            assert_eq!(missing, 0, "in round {round}");
+        }
+        sequences.step(b"b", 1);
+        let ahead = 2 + NUMBER_LEAP_MAX;
+        assert_eq!(sequences.step(b"b", ahead), Step::Missing(NUMBER_LEAP_MAX));
+        assert_eq!(sequences.step(b"b", 2 * ahead), Step::Restart);
     }
 
     #[test]

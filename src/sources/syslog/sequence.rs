@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::protocol::syslog::HOST_BYTES_MAX;
+
 /// Hosts whose numbers are remembered for one sender; more, and all begin anew.
 const HOSTS_MAX: usize = 64;
 
@@ -38,8 +40,10 @@ pub enum Step {
 pub struct Sequences(HashMap<Box<[u8]>, u64>);
 
 impl Sequences {
-    /// Takes note of `number`, of a message that names `host`.
+    /// Takes note of `number`, of a message that names `host`. A name that is longer than names may
+    /// be is remembered by its first part: a message may be all name.
     pub fn step(&mut self, host: &[u8], number: u64) -> Step {
+        let host = &host[..host.len().min(HOST_BYTES_MAX)];
         let Some(last) = self.0.get_mut(host) else {
             if self.0.len() >= HOSTS_MAX {
                 self.0.clear();
@@ -128,5 +132,10 @@ mod tests {
             sequences.step(&host.to_le_bytes(), 1);
             assert!(sequences.0.len() <= HOSTS_MAX);
         }
+        let long = vec![b'h'; 64 << 10];
+        assert_eq!(sequences.step(&long, 1), Step::Next);
+        assert_eq!(sequences.step(&long, 3), Step::Missing(1));
+        let held = sequences.0.keys().map(|host| host.len());
+        assert_eq!(held.max(), Some(HOST_BYTES_MAX));
     }
 }

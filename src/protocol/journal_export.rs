@@ -6,7 +6,8 @@
 //! (<https://systemd.io/JOURNAL_EXPORT_FORMATS/>).
 //!
 //! However the stream is cut, the same entries come out, and memory is bounded by the limits,
-//! never by a length that the stream names: a value is cut at `value_bytes_max`, an entry has
+//! never by a length that the stream names: a value is cut at `value_bytes_max` (that of an
+//! address, `__CURSOR`, at [`ADDRESS_BYTES_MAX`] if that is more), an entry has
 //! [`FIELDS_MAX`] fields and at most four times that many bytes and 64 KiB; what is more is
 //! skipped exactly, and the entry is marked. An entry without its end is none.
 
@@ -18,6 +19,9 @@ use super::Span;
 pub const FIELDS_MAX: usize = 1024;
 /// The longest name of a field; the journal's own are at most 64 bytes long.
 pub const NAME_BYTES_MAX: usize = 255;
+/// The longest value of a field that says where the entry is (`__CURSOR`), in bytes. It is not cut
+/// as others are: part of a cursor is none.
+pub const ADDRESS_BYTES_MAX: usize = 1024;
 /// The longest value that is believed: the journal takes at most 768 MiB.
 pub const LENGTH_MAX: u64 = 1 << 30;
 
@@ -223,7 +227,12 @@ impl Parser {
     /// Adds to the value under way what there is room for.
     fn keep(&mut self, part: &[u8]) {
         let value = self.bytes.len() - self.value_start;
-        let in_value = self.value_bytes_max.saturating_sub(value);
+        let is_address = self.bytes[self.name_start..].starts_with(b"__");
+        let value_bytes_max = match is_address {
+            true => self.value_bytes_max.max(ADDRESS_BYTES_MAX),
+            false => self.value_bytes_max,
+        };
+        let in_value = value_bytes_max.saturating_sub(value);
         let in_entry = self.entry_bytes_max.saturating_sub(self.bytes.len());
         let kept = part.len().min(in_value).min(in_entry);
         self.bytes.extend_from_slice(&part[..kept]);
@@ -324,6 +333,23 @@ mod tests {
         parser.push(fields.as_bytes(), &mut entries).unwrap();
         assert_eq!(entries.list[0].fields.len(), FIELDS_MAX);
         assert!(entries.list[0].is_truncated && !entries.list[1].is_truncated);
+    }
+
+    #[test]
+    fn the_address_of_an_entry_is_whole_however_short_values_are_cut() {
+        let cursor = format!("s={0};i=4b1;b={0};m=1;t=5f;x=1", "0a".repeat(16));
+        let mut parser = Parser::new(16);
+        let mut entries = Entries::default();
+        let stream = format!("__CURSOR={cursor}\nMESSAGE=short\n\n");
+        parser.push(stream.as_bytes(), &mut entries).unwrap();
+        let expected = pairs(&[("__CURSOR", &cursor), ("MESSAGE", "short")]);
+        assert_eq!(shown(&entries), [expected]);
+        assert!(!entries.list[0].is_truncated);
+        let long = format!("__CURSOR={}\n\n", "x".repeat(2 * ADDRESS_BYTES_MAX));
+        let mut entries = Entries::default();
+        parser.push(long.as_bytes(), &mut entries).unwrap();
+        assert_eq!(entries.list[0].fields[0].value.len(), ADDRESS_BYTES_MAX);
+        assert!(entries.list[0].is_truncated);
     }
 
     #[test]

@@ -147,11 +147,14 @@ fn started(line: &CommandLine) -> io::Result<Started> {
     line.directory.iter().for_each(|directory| {
         command.current_dir(directory);
     });
-    let mut process = Process(command.spawn()?);
-    let pid = Pid::from_child(&process.0);
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    let stdout = process.0.stdout.take().map(OwnedFd::from);
-    let stderr = process.0.stderr.take().map(OwnedFd::from);
+    let process = Process {
+        child: command.spawn()?,
+        is_reaped: false,
+    };
+    let open = |pid| pidfd_open(pid, PidfdFlags::empty());
+    let (mut process, pidfd) = process.watched_by(open)?;
+    let stdout = process.child.stdout.take().map(OwnedFd::from);
+    let stderr = process.child.stderr.take().map(OwnedFd::from);
     Ok(Started {
         stdout: stdout.ok_or(io::ErrorKind::BrokenPipe)?,
         stderr,
@@ -160,27 +163,50 @@ fn started(line: &CommandLine) -> io::Result<Started> {
     })
 }
 
-/// A process that is not reaped yet.
-struct Process(std::process::Child);
+/// A process that is not reaped yet, unless it says so.
+struct Process {
+    child: std::process::Child,
+    is_reaped: bool,
+}
 
 impl Process {
     fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
+    }
+
+    /// With what its end is seen by. Where there is no such thing (a kernel before 5.3, a sandbox
+    /// that does not know the call) it is ended at once: nobody would see it, and reap it. Waits
+    /// for that, which is why a job does it.
+    fn watched_by(
+        mut self,
+        open: impl FnOnce(Pid) -> rustix::io::Result<OwnedFd>,
+    ) -> io::Result<(Process, OwnedFd)> {
+        match open(Pid::from_child(&self.child)) {
+            Ok(pidfd) => Ok((self, pidfd)),
+            Err(error) => {
+                self.tell(Signal::KILL);
+                self.is_reaped = self.child.wait().is_ok();
+                Err(error.into())
+            }
+        }
     }
 
     fn tell(&self, signal: Signal) {
         // Not reaped, so the group is there: its leader is in it, though it may have ended.
         // What is refused (a program that has changed its user) shows when its time is up.
-        let _ = kill_process_group(Pid::from_child(&self.0), signal);
+        let _ = kill_process_group(Pid::from_child(&self.child), signal);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.is_reaped {
+            return;
+        }
         self.tell(Signal::KILL);
         // A process that has been killed and does not end is one of the kernel's problems; it
         // is reaped with us.
-        let _ = self.0.try_wait();
+        let _ = self.child.try_wait();
     }
 }
 
@@ -368,6 +394,23 @@ mod tests {
         drop(spawned);
         turn_while(&mut reactor, || is_there(pid));
         assert_eq!(reactor.handle().stats().sources, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_watched_leaves_no_zombie() {
+        let child = Command::new("/bin/sh")
+            .args(["-c", "sleep 1000"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let process = Process {
+            child,
+            is_reaped: false,
+        };
+        let pid = process.id();
+        let unknown = |_| Err(rustix::io::Errno::NOSYS);
+        assert!(process.watched_by(unknown).is_err());
+        assert!(!is_there(pid), "a zombie is left");
     }
 
     #[test]

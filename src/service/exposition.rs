@@ -19,6 +19,10 @@ use super::status::Status;
 /// What the page's `content-type` is.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Counts of components that go down as well as up: a counter that does is taken for one that
+/// has begun anew.
+const LEVELS: &[&str] = &["files", "open_files", "behind_bytes", "unreadable"];
+
 /// The page.
 pub fn page(status: &Status) -> String {
     let mut page = Page::default();
@@ -86,7 +90,11 @@ fn facts(role: &'static str, name: &str, facts: &Facts, page: &mut Page) {
     }
     for (count, value) in &facts.counts {
         let help = "A count of the component's own; docs/STATUS.md says of what";
-        page.counter(&format!("{role}_{count}"), help, &me, *value);
+        let name = format!("{role}_{count}");
+        match LEVELS.contains(count) {
+            true => page.gauge(&name, help, &me, *value),
+            false => page.counter(&name, help, &me, *value),
+        }
     }
     for (reason, value) in &facts.refused {
         let help = "Connections turned away, by the option that said so";
@@ -373,6 +381,20 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_down_as_well_as_up_is_no_counter() {
+        let mut page = Page::default();
+        let counts = Facts {
+            counts: vec![("bytes", 7), ("behind_bytes", 3)],
+            ..Facts::default()
+        };
+        facts("source", "in", &counts, &mut page);
+        let text = page.text();
+        assert!(text.contains("marline_source_bytes_total{source=\"in\"} 7\n"));
+        assert!(text.contains("# TYPE marline_source_behind_bytes gauge\n"));
+        assert!(text.contains("marline_source_behind_bytes{source=\"in\"} 3\n"));
+    }
 
     #[test]
     fn samples_of_a_family_stand_together_below_its_head() {

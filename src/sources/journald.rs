@@ -258,12 +258,23 @@ enum Place {
 /// Batches on their way, in order, and up to where they are acknowledged.
 #[derive(Default)]
 struct Track {
-    /// Each batch's last cursor, and whether the batch is settled.
-    batches: VecDeque<(String, bool)>,
+    /// Each batch's last cursor, and what became of the batch.
+    batches: VecDeque<(String, Fate)>,
     /// How many batches there were before the first of them.
     before: u64,
-    /// The stop cut a batch off: the cursor stays before it.
+    /// All before a batch that was cut off are settled: the cursor stays before it.
     is_cut: bool,
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is on its way.
+    Open,
+    /// It is acknowledged, or somebody has given up on it.
+    Settled,
+    /// The stop cut it off: the next start wants it again.
+    CutOff,
 }
 
 /// The source at work.
@@ -334,17 +345,20 @@ impl Journal {
             *self.read.borrow_mut() = Some(Place::After(cursor.clone()));
         }
         let mut track = self.track.borrow_mut();
-        track.batches.push_back((cursor.unwrap_or_default(), false));
+        track
+            .batches
+            .push_back((cursor.unwrap_or_default(), Fate::Open));
         track.before + track.batches.len() as u64 - 1
     }
 
     fn settle(&self, number: u64, result: &Result<Delivered, Failure>) {
         let mut track = self.track.borrow_mut();
-        if let Err(failure) = result {
-            add(&self.counts.failed_batches, 1);
-            track.is_cut |= is_cut_off(failure);
-        }
-        let reached = track.settle(number);
+        let fate = match result {
+            Err(failure) if is_cut_off(failure) => Fate::CutOff,
+            _ => Fate::Settled,
+        };
+        add(&self.counts.failed_batches, u64::from(result.is_err()));
+        let reached = track.settle(number, fate);
         let is_empty = track.batches.is_empty();
         drop(track);
         if let Some(cursor) = reached {
@@ -378,21 +392,23 @@ impl Journal {
 }
 
 impl Track {
-    /// The batch `number` is settled: the cursor up to which all are, where that has moved.
-    fn settle(&mut self, number: u64) -> Option<String> {
+    /// What became of the batch `number`: the cursor up to which all are settled, where that has
+    /// moved.
+    fn settle(&mut self, number: u64, fate: Fate) -> Option<String> {
         let index = usize::try_from(number - self.before).ok()?;
         if let Some(batch) = self.batches.get_mut(index) {
-            batch.1 = true;
+            batch.1 = fate;
         }
         let mut reached = None;
-        while let Some((cursor, true)) = self.batches.front_mut() {
-            if !cursor.is_empty() {
-                reached = Some(std::mem::take(cursor));
-            }
-            self.batches.pop_front();
+        while let Some((cursor, fate)) = self.batches.pop_front_if(|(_, fate)| *fate != Fate::Open)
+        {
             self.before += 1;
+            self.is_cut |= fate == Fate::CutOff;
+            if !self.is_cut && !cursor.is_empty() {
+                reached = Some(cursor);
+            }
         }
-        reached.filter(|_| !self.is_cut)
+        reached
     }
 }
 
@@ -525,13 +541,23 @@ mod tests {
     fn the_cursor_moves_in_order_and_not_past_what_was_cut_off() {
         let mut track = Track::default();
         for cursor in ["a", "b", "", "d"] {
-            track.batches.push_back((cursor.to_owned(), false));
+            track.batches.push_back((cursor.to_owned(), Fate::Open));
         }
-        assert_eq!(track.settle(1), None);
-        assert_eq!(track.settle(0).as_deref(), Some("b"));
-        track.is_cut = true;
-        assert_eq!(track.settle(2), None);
-        assert_eq!(track.settle(3), None);
+        assert_eq!(track.settle(1, Fate::Settled), None);
+        assert_eq!(track.settle(0, Fate::Settled).as_deref(), Some("b"));
+        assert_eq!(track.settle(2, Fate::CutOff), None);
+        assert_eq!(track.settle(3, Fate::Settled), None);
         assert!(track.batches.is_empty());
+    }
+
+    #[test]
+    fn what_was_delivered_before_the_cut_does_not_come_again() {
+        let mut track = Track::default();
+        for cursor in ["a", "b", "c"] {
+            track.batches.push_back((cursor.to_owned(), Fate::Open));
+        }
+        assert_eq!(track.settle(1, Fate::CutOff), None);
+        assert_eq!(track.settle(0, Fate::Settled).as_deref(), Some("a"));
+        assert_eq!(track.settle(2, Fate::Settled), None);
     }
 }

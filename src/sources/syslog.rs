@@ -120,8 +120,10 @@ struct Counts {
     unparsed: Cell<u64>,
     /// Messages with a field longer than RFC 5424 allows.
     overlong: Cell<u64>,
-    /// Messages that never came, by the numbers of those that did.
+    /// Messages that were not there when one with a later number came.
     missing: Cell<u64>,
+    /// Messages that came after one with a later number, or again.
+    late: Cell<u64>,
     /// Senders that began to count anew.
     restarts: Cell<u64>,
 }
@@ -144,6 +146,7 @@ impl Reads for Syslog {
             ("unparsed", counts.unparsed.get()),
             ("overlong", counts.overlong.get()),
             ("sequence_missing", counts.missing.get()),
+            ("sequence_late", counts.late.get()),
             ("sequence_restarts", counts.restarts.get()),
         ]);
         facts.dialects = self.0.dialects.facts();
@@ -157,6 +160,7 @@ impl Reads for Syslog {
             unparsed: counts.unparsed.get(),
             overlong: counts.overlong.get(),
             sequence_missing: counts.missing.get(),
+            sequence_late: counts.late.get(),
             sequence_restarts: counts.restarts.get(),
         };
         record.log();
@@ -194,7 +198,9 @@ impl Reading for Sender {
                 match self.sequences.step(host, number) {
                     Step::Next => {}
                     Step::Missing(messages) => add(&counts.missing, messages),
-                    Step::Late => counts.missing.set(counts.missing.get().saturating_sub(1)),
+                    // Not taken off what is missing: whoever watches a count that goes down
+                    // takes that for a new beginning.
+                    Step::Late => add(&counts.late, 1),
                     Step::Restart => add(&counts.restarts, 1),
                 }
             }

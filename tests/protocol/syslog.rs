@@ -113,6 +113,33 @@ pub const CORPUS: &[(&str, &str)] = &[
         "cisco|166|fw1|ASA||ASA-session-5-106100||t",
     ),
     ("<166>%ASA-6-302013: t", "cisco|166||ASA||ASA-6-302013||t"),
+    // Firepower without a name; uptimes in place of a time; a controller's task.
+    (
+        "<113>2026-11-27T10:00:00Z  : %FTD-1-430003: t",
+        "cisco|113||FTD||FTD-1-430003||t",
+    ),
+    (
+        "<113>2026-11-27T10:00:00Z  %FTD-1-430003: t",
+        "cisco|113||FTD||FTD-1-430003||t",
+    ),
+    (
+        "<189>45: 00:00:46: %LINK-3-UPDOWN: t",
+        "cisco|189||LINK||LINK-3-UPDOWN||t",
+    ),
+    (
+        "<189>45: r1: 000046: 1w2d: %SYS-5-CONFIG_I: t",
+        "cisco|189|r1|SYS||SYS-5-CONFIG_I||t",
+    ),
+    (
+        "<134>wlc1: *apfTask_1: Nov 27 10:00:00.123: %APF-6-RADIUS: [PA]apf.c:1085 t",
+        "cisco|134|wlc1|APF||APF-6-RADIUS||[PA]apf.c:1085 t",
+    ),
+    (
+        "<134>app: *note: 2026-11-27 10:00:00 t",
+        "rfc3164_no_time|134||app||||*note: 2026-11-27 10:00:00 t",
+    ),
+    ("<134>a: 1w2d: t", "rfc3164_no_time|134||a||||1w2d: t"),
+    ("<134>1 00:00:46", "rfc3164_no_time|134||||||1 00:00:46"),
     // Fortinet, Juniper, VMware, AIX.
     (
         "<189>date=2026-11-27 time=10:00:00 devname=\"FGT\" logid=\"0000000013\"",
@@ -122,6 +149,14 @@ pub const CORPUS: &[(&str, &str)] = &[
     (
         "<28>Nov 27 10:00:00 mx1-re0 mib2d[3050]: SNMP_TRAP_LINK_DOWN: ifIndex 1",
         "rfc3164|28|mx1-re0|mib2d|3050|||SNMP_TRAP_LINK_DOWN: ifIndex 1",
+    ),
+    (
+        "<28>Nov 27 10:00:00  mx1 fpc0 t",
+        "rfc3164|28|mx1|||||fpc0 t",
+    ),
+    (
+        "<28>Nov 27 10:00:00  rpd[7]: t",
+        "rfc3164_no_host|28||rpd|7|||t",
     ),
     (
         "<6>Nov 27 10:00:00 mx1 /kernel: t",
@@ -139,7 +174,22 @@ pub const CORPUS: &[(&str, &str)] = &[
         "<13>Nov 27 10:00:00 Message forwarded from ",
         "rfc3164|13|Message|||||forwarded from ",
     ),
+    // Snare parts the host from its fields as it parts those from each other.
+    (
+        "<14>Nov 27 10:00:00 WIN1\tMSWinEventLog\t1\tSecurity",
+        "rfc3164|14|WIN1|||||MSWinEventLog\t1\tSecurity",
+    ),
+    (
+        "<14>Nov 27 10:00:00 text\twith tabs",
+        "rfc3164_no_host|14||||||text\twith tabs",
+    ),
     // Parts missing, and tags of all kinds.
+    (
+        "<86>Oct 11 22:14:15 h gdm-password]: t",
+        "rfc3164|86|h|gdm-password||||t",
+    ),
+    ("<86>Oct 11 22:14:15 h a] b", "rfc3164|86|h|||||a] b"),
+    ("<86>Oct 11 22:14:15 h a]:b", "rfc3164|86|h|||||a]:b"),
     (
         "<34>Oct 11 22:14:15 su: 'su root' failed",
         "rfc3164_no_host|34||su||||'su root' failed",
@@ -207,6 +257,18 @@ pub const CORPUS: &[(&str, &str)] = &[
     (
         "<30>Oct 11 22:14:15 [::1] app: t",
         "rfc3164|30|[::1]|app||||t",
+    ),
+    (
+        "<11>Oct 11 22:14:15 [192.0.2.1] app: t",
+        "rfc3164|11|[192.0.2.1]|app||||t",
+    ),
+    (
+        "<11>Oct 11 22:14:15 [error] failed",
+        "rfc3164_no_host|11||||||[error] failed",
+    ),
+    (
+        "<13>Oct 11 22:14:15 [kern.uptime.filer:info] up 3 days",
+        "rfc3164_no_host|13||||||[kern.uptime.filer:info] up 3 days",
     ),
     (
         "<30>Oct 11 22:14:15.123 UTC h app: t",
@@ -404,6 +466,8 @@ fn sequence_numbers() {
         None,
     );
     check("<189>29: 000045: *Mar  1 18:48:50: %A-1-B: t", Some(45));
+    check("<189>45: 00:00:46: %LINK-3-UPDOWN: t", Some(45));
+    check("<189>00:00:46: %LINK-3-UPDOWN: t", None);
     check("<34>Oct 11 22:14:15 h app: 45: t", None);
 }
 

@@ -4,8 +4,10 @@
 //! IOS     45: router1: 000045: *Mar  1 18:48:50.483 UTC: %SYS-5-CONFIG_I: text
 //! IOS XR  2341: RP/0/RSP0/CPU0:Nov 27 10:00:00.123 UTC: config[65742]: text
 //! NX-OS   : 2026 Nov 27 10:00:00 UTC: %ETHPORT-5-IF_UP: text
+//! AireOS  wlc1: *apfTask_1: Nov 27 10:00:00.123: %APF-6-NAME: text
 //! ```
-//! Message count, origin and sequence number are all optional, and so is the time. An origin
+//! Message count, origin and sequence number are all optional, and so is the time, in whose place
+//! there may be how long the device is up (`00:00:46:`, `1w2d:`), which is no instant. An origin
 //! alone proves nothing, since `app: 2026-11-27 10:00:00 text` is a program's line: it counts
 //! where a number, a mark before the time or a message's name says that this is Cisco's.
 
@@ -65,6 +67,10 @@ pub(super) fn head(text: &[u8], at: usize) -> Option<Head> {
             head.end = start;
             break;
         }
+        if let Some(end) = uptime(text, start) {
+            head.end = end;
+            break;
+        }
         if parts == PARTS_MAX {
             return None;
         }
@@ -88,12 +94,38 @@ fn part(text: &[u8], start: usize, head: &mut Head) -> Option<usize> {
         let digits = part.iter().take(18);
         let number = digits.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
         head.sequence = Some(number);
+    } else if part[0] == b'*' {
+        // The task that says so; a mark before a time was seen before.
     } else if head.host.is_none() && part.iter().all(u8::is_ascii_graphic) {
         head.host = Some(Span::new(start, start + len));
     } else {
         return None;
     }
     Some(start + len + 1)
+}
+
+/// How long a device is up at `at`, `00:00:46: ` or `1w2d: `; gives the offset after it.
+fn uptime(text: &[u8], at: usize) -> Option<usize> {
+    let window = &text[at..text.len().min(at + PART_BYTES_MAX)];
+    let len = window.windows(2).position(|two| two == b": ")?;
+    let stamp = &window[..len];
+    let is_clock = matches!(stamp, [_, _, b':', _, _, b':', _, _])
+        && stamp
+            .iter()
+            .all(|&byte| byte == b':' || byte.is_ascii_digit());
+    let digits = stamp
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let is_span = match &stamp[digits..] {
+        [first, rest @ .., last] if digits > 0 => {
+            matches!((first, last), (b'y', b'w') | (b'w', b'd') | (b'd', b'h'))
+                && !rest.is_empty()
+                && rest.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    (is_clock || is_span).then_some(at + len + 2)
 }
 
 /// The offset after a colon, blanks before it and one after it; `at` where there is none.

@@ -165,7 +165,8 @@ pub fn parse(text: &[u8]) -> Result<Message, SyslogError> {
     Ok(message)
 }
 
-/// How many bytes of `text` are an octet count (RFC 6587, 3.4.1) of exactly the message behind it.
+/// How many bytes of `text` are an octet count (RFC 6587, 3.4.1) of exactly the message behind it,
+/// with a line end of two bytes at most that was cut off before.
 /// Some senders write one into datagrams, where it says nothing that the datagram does not.
 pub fn count_bytes(text: &[u8]) -> usize {
     if !matches!(text.first(), Some(b'1'..=b'9')) {
@@ -177,8 +178,8 @@ pub fn count_bytes(text: &[u8]) -> usize {
     let number = number.fold(0, |n: u64, digit| n * 10 + u64::from(digit - b'0'));
     match &text[digits..] {
         [b' ', message @ ..] if message.first() == Some(&b'<') => {
-            // A line end that was counted may have been taken off with the datagram's end.
-            let is_it = number.wrapping_sub(message.len() as u64) <= 1;
+            let cut_bytes = number.checked_sub(message.len() as u64);
+            let is_it = matches!(cut_bytes, Some(0..=2));
             if is_it { digits + 1 } else { 0 }
         }
         _ => 0,
@@ -216,9 +217,10 @@ mod tests {
         let check = |text: &str, expected| assert_eq!(count_bytes(text.as_bytes()), expected);
         check("8 <34>a b\n", 2);
         check("10 <34>a: bcd", 3);
-        check("8 <34>a b", 2);
         check("7 <34>a b\n", 0);
-        check("9 <34>a b", 0);
+        check("8 <34>a b", 2);
+        check("9 <34>a b", 2);
+        check("10 <34>a b", 0);
         check("08 <34>a b\n", 0);
         check("5 hello", 0);
         check("12345678901 <34>a", 0);

@@ -4,7 +4,8 @@
 //! without a time. Where parts are missing, what is left is told apart by its signs:
 //!
 //! - the first word after the time is the host, unless it ends as a tag does (`su:`, `app[7]`) or
-//!   has bytes that no name or address has; then there is none;
+//!   has bytes that no name or address has; then there is none; one blank too many before it
+//!   (Junos) means nothing;
 //! - a tag is a word before a colon and a blank, with a process id in brackets or without; a
 //!   colon in the middle of a word (`a::b`, `http://`) ends no tag, and with digits in brackets it
 //!   needs no colon;
@@ -20,6 +21,9 @@ const TAG_BYTES_MAX: usize = 255;
 
 /// How AIX passes a message on: the host follows.
 const FORWARDED: &[u8] = b"Message forwarded from ";
+
+/// What follows the host in messages of Windows that an agent sends in Snare's form.
+const SNARE: &[u8] = b"\tMSWinEventLog\t";
 
 /// What a program's repeated message becomes, without a host and a tag.
 const REPEATED: &[u8] = b"last message repeated ";
@@ -66,9 +70,14 @@ fn after_time(text: &[u8], end: usize, message: &mut Message) {
             message.format = Format::Cisco;
             return content(text, cisco::behind_colon(text, end), message);
         }
-        Some(_) => end + 1,
+        Some(_) => end + 1 + usize::from(text.get(end + 1) == Some(&b' ')),
         None => end,
     };
+    // Firepower leaves out its name, and not the colon behind it.
+    let nameless = cisco::behind_colon(text, at);
+    if cisco::name(text, nameless).is_some() {
+        return content(text, nameless, message);
+    }
     let (host, at) = host(text, at);
     message.host = host;
     if host.is_none() && message.format == Format::Rfc3164 {
@@ -80,9 +89,12 @@ fn after_time(text: &[u8], end: usize, message: &mut Message) {
 /// The host at `at`, and where the tag and the text begin.
 fn host(text: &[u8], at: usize) -> (Option<Span>, usize) {
     let rest = &text[at..];
-    let Some(len) = rest.iter().position(|&byte| byte == b' ') else {
+    let Some(len) = rest.iter().position(|&byte| byte <= b' ') else {
         return (None, at);
     };
+    if rest[len] != b' ' && !rest[len..].starts_with(SNARE) {
+        return (None, at);
+    }
     let (word, next) = (&rest[..len], at + len + 1);
     match word {
         b"-" => return (None, next),
@@ -118,7 +130,8 @@ fn host(text: &[u8], at: usize) -> (Option<Span>, usize) {
 /// `[::1]`, `user@host/relay`.
 fn is_host(word: &[u8]) -> bool {
     let inner = match word {
-        [b'[', inner @ .., b']'] => inner,
+        // What programs write in brackets first is as a rule no address: `[error]`.
+        [b'[', inner @ .., b']'] if is_address(inner) => inner,
         inner => inner,
     };
     let starts = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
@@ -128,6 +141,13 @@ fn is_host(word: &[u8]) -> bool {
                 || byte >= 0x80
                 || matches!(byte, b'.' | b'-' | b'_' | b':' | b'/' | b'@' | b'%')
         })
+}
+
+/// Whether it has the bytes of an address of IP, with its zone: `192.0.2.1`, `fe80::1%eth0`.
+fn is_address(inner: &[u8]) -> bool {
+    let address = inner.split(|&byte| byte == b'%').next().unwrap_or_default();
+    let of_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    address.iter().all(of_address) && address.iter().any(|byte| !byte.is_ascii_hexdigit())
 }
 
 /// The tag and the text.
@@ -168,6 +188,15 @@ fn tag(text: &[u8], at: usize) -> Option<Tag> {
     match text[end] {
         b':' => {
             let end = end_of_tag(text, end + 1)?;
+            Some(Tag {
+                app,
+                procid: None,
+                end,
+            })
+        }
+        // What is left of a name in brackets that was cut in front (GDM's, as PAM logs it).
+        b']' if text.get(end + 1) == Some(&b':') => {
+            let end = end_of_tag(text, end + 2)?;
             Some(Tag {
                 app,
                 procid: None,

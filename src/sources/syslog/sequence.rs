@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::protocol::syslog::HOST_BYTES_MAX;
+
 /// Hosts whose numbers are remembered for one sender; more, and all begin anew.
 const HOSTS_MAX: usize = 64;
 
@@ -16,6 +18,10 @@ const NUMBER_MAX: u64 = 2_147_483_647;
 /// anew.
 const LATE_MAX: u64 = 32;
 
+/// Messages that may be missing between two numbers; a greater leap is another count. Nobody has
+/// lost so many at once, and what a peer writes must not run a count over.
+const NUMBER_LEAP_MAX: u64 = 1_000_000;
+
 /// What a number says about those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -23,7 +29,7 @@ pub enum Step {
     Next,
     /// So many messages before it have not come.
     Missing(u64),
-    /// It had been taken for missing.
+    /// It had been taken for missing, or has come before.
     Late,
     /// The sender has begun to count anew.
     Restart,
@@ -34,8 +40,10 @@ pub enum Step {
 pub struct Sequences(HashMap<Box<[u8]>, u64>);
 
 impl Sequences {
-    /// Takes note of `number`, of a message that names `host`.
+    /// Takes note of `number`, of a message that names `host`. A name that is longer than names may
+    /// be is remembered by its first part: a message may be all name.
     pub fn step(&mut self, host: &[u8], number: u64) -> Step {
+        let host = &host[..host.len().min(HOST_BYTES_MAX)];
         let Some(last) = self.0.get_mut(host) else {
             if self.0.len() >= HOSTS_MAX {
                 self.0.clear();
@@ -54,7 +62,8 @@ impl Sequences {
 fn compare(last: u64, number: u64) -> Step {
     match number.checked_sub(last) {
         Some(1) => Step::Next,
-        Some(ahead @ 2..) => Step::Missing(ahead - 1),
+        Some(ahead @ 2..) if ahead - 1 <= NUMBER_LEAP_MAX => Step::Missing(ahead - 1),
+        Some(2..) => Step::Restart,
         _ => {
             // Behind: over the end of the numbers, out of order, or from the beginning.
             let over = NUMBER_MAX.saturating_sub(last).saturating_add(number);
@@ -67,9 +76,6 @@ fn compare(last: u64, number: u64) -> Step {
         }
     }
 }
-
-/// Numbers that may be missing around the end of the numbers; more is a restart.
-const NUMBER_LEAP_MAX: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -102,11 +108,34 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_leap_to_and_fro_are_restarts_and_no_loss() {
+        let mut sequences = Sequences::default();
+        let mut missing = 0_u64;
+        for round in 0..40 {
+            for number in [1, 999_999_999_999_999_999] {
+                if let Step::Missing(messages) = sequences.step(b"a", number) {
+                    missing = missing.checked_add(messages).expect("it counts that far");
+                }
+            }
+            assert_eq!(missing, 0, "in round {round}");
+        }
+        sequences.step(b"b", 1);
+        let ahead = 2 + NUMBER_LEAP_MAX;
+        assert_eq!(sequences.step(b"b", ahead), Step::Missing(NUMBER_LEAP_MAX));
+        assert_eq!(sequences.step(b"b", 2 * ahead), Step::Restart);
+    }
+
+    #[test]
     fn a_relay_of_many_hosts_takes_bounded_memory() {
         let mut sequences = Sequences::default();
         for host in 0..1000_u32 {
             sequences.step(&host.to_le_bytes(), 1);
             assert!(sequences.0.len() <= HOSTS_MAX);
         }
+        let long = vec![b'h'; 64 << 10];
+        assert_eq!(sequences.step(&long, 1), Step::Next);
+        assert_eq!(sequences.step(&long, 3), Step::Missing(1));
+        let held = sequences.0.keys().map(|host| host.len());
+        assert_eq!(held.max(), Some(HOST_BYTES_MAX));
     }
 }

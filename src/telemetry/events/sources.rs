@@ -383,8 +383,10 @@ pub struct SyslogCounts<'a> {
     pub unparsed: u64,
     /// Messages with a field longer than RFC 5424 allows.
     pub overlong: u64,
-    /// Messages that never came, by the numbers of those that did.
+    /// Messages that were not there when one with a later number came.
     pub sequence_missing: u64,
+    /// Messages that came after one with a later number, or again.
+    pub sequence_late: u64,
     /// Senders that began to count anew.
     pub sequence_restarts: u64,
 }
@@ -398,6 +400,7 @@ impl SyslogCounts<'_> {
             unparsed,
             overlong,
             sequence_missing,
+            sequence_late,
             sequence_restarts,
         } = self;
         let dialects = Amounts(dialects);
@@ -409,8 +412,10 @@ impl SyslogCounts<'_> {
             unparsed,
             overlong,
             sequence_missing,
+            sequence_late,
             sequence_restarts,
-            "by format: {dialects}; {unparsed} unparsed, {sequence_missing} missing by number"
+            "by format: {dialects}; {unparsed} unparsed, {sequence_missing} missing by number, \
+             of which {sequence_late} came late"
         );
     }
 }

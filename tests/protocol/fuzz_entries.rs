@@ -8,7 +8,7 @@ use marline::event::Batch;
 use marline::event::codec::{self, NameCache};
 use marline::event::syslog::Settings;
 use marline::pipeline::encode::{Encoder, Frame, Output};
-use marline::protocol::journal_export::{Entries, FIELDS_MAX, Parser};
+use marline::protocol::journal_export::{ADDRESS_BYTES_MAX, Entries, FIELDS_MAX, Parser};
 use marline::protocol::json::{self, Kind};
 use marline::protocol::{End, Framing, clf, encode_frame_replacing, logfmt, syslog};
 
@@ -324,9 +324,13 @@ pub fn journal_export(data: &[u8]) {
     for entry in &entries.list {
         assert!(!entry.fields.is_empty() && entry.fields.len() <= FIELDS_MAX);
         for field in &entry.fields {
-            assert!(!field.name.is_empty() && field.value.len() <= max);
-            assert_eq!(field.name.end, field.value.start);
             let name = field.name.of(&entries.bytes);
+            let value_bytes_max = match name.starts_with(b"__") {
+                true => max.max(ADDRESS_BYTES_MAX),
+                false => max,
+            };
+            assert!(!name.is_empty() && field.value.len() <= value_bytes_max);
+            assert_eq!(field.name.end, field.value.start);
             assert!(!name.contains(&b'=') && !name.contains(&b'\n'));
         }
     }

@@ -3,7 +3,7 @@
 //! A component adds TLS by naming [`LISTENING_TLS`] or [`DIALLING_TLS`] among its shared options
 //! and asking [`listening`] or [`dialling`] for what they say. Files are read with the
 //! configuration and proved here, so that a pair that does not match never gets further;
-//! [`materials`] are what all of a configuration's components use, for the transports' store.
+//! [`add_materials`] gathers what all components use, for the transports' store.
 
 use std::collections::btree_map::Entry;
 use std::sync::Arc;

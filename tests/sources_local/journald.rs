@@ -3,7 +3,7 @@
 //! The double keeps to the cursor it is given, as the real one does; so what comes once, twice or
 //! not at all is the source's doing.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -100,8 +100,9 @@ fn a_journalctl_that_ends_goes_on_where_it_was() {
 fn killed_at_any_moment_it_loses_nothing_and_repeats_what_the_checkpoint_had_not() {
     let config = format!("{SOURCE}{TO_FILE}");
     let mut folder = folder(0);
-    let (mut last, mut repeated) = (0, 0);
+    let (mut last, mut before) = (0, 0);
     for life in 0..6 {
+        let from = checkpoint(folder.path());
         let daemon = Daemon::launch_in(folder, &config, |_| {});
         daemon.wait_for("started");
         for _ in 0..20 + 13 * life {
@@ -111,22 +112,28 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_what_the_checkpoint_had_not
         }
         daemon.signal(Signal::SIGKILL);
         folder = daemon.wait().folder;
-        let written = lines(&folder.path().join("out.log"));
-        let delivered = written.last().map_or(0, |line| line.parse().unwrap());
-        repeated += delivered - checkpoint(folder.path());
+        before = check_life(folder.path(), before, from);
     }
+    let from = checkpoint(folder.path());
     let daemon = launch_in(folder, &config);
     let wanted = last.to_string();
     lines_when(&daemon, "last entry", |lines| lines.last() == Some(&wanted));
     let ended = daemon.stop();
-    let mut counts = BTreeMap::<usize, usize>::new();
-    for line in lines(&ended.folder.path().join("out.log")) {
-        *counts.entry(line.parse().unwrap()).or_default() += 1;
+    let folder = ended.folder.path();
+    check_life(folder, before, from);
+    let printed = lines(&folder.join("out.log"));
+    let came: BTreeSet<usize> = printed.iter().map(|line| line.parse().unwrap()).collect();
+    assert!(came.into_iter().eq(1..=last), "an entry is missing");
+}
+
+/// What was written behind the first `before` lines goes on behind entry `from`, one by one. How
+/// many lines there are now.
+fn check_life(folder: &Path, before: usize, from: usize) -> usize {
+    let printed = lines(&folder.join("out.log"));
+    for (line, expected) in printed[before..].iter().zip(from + 1..) {
+        assert_eq!(*line, expected.to_string(), "after line {before}");
     }
-    let missing: Vec<usize> = (1..=last).filter(|n| !counts.contains_key(n)).collect();
-    assert_eq!(missing, Vec::<usize>::new());
-    let again: usize = counts.values().map(|count| count - 1).sum();
-    assert_eq!(again, repeated, "of {last}");
+    printed.len()
 }
 
 /// The number of the entry that the checkpoint names; 0 where it names none.

@@ -13,8 +13,10 @@ use bytes::Bytes;
 
 use crate::deferred::{Deferred, Failure, Promise, join_all};
 use crate::pipeline::addresses;
+use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Claims, Kind, Opt};
 use crate::pipeline::facts::Facts;
+use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::tls as pipeline_tls;
 use crate::protocol::Framing;
@@ -29,6 +31,7 @@ use crate::transport::{
 
 use super::datagrams::DatagramInput;
 use super::framed::{FramedInput, InputShared};
+use super::reading::Reads;
 
 /// The option `listen`.
 pub const LISTEN: Opt = Opt::new(
@@ -73,9 +76,9 @@ pub const RECEIVE_BUFFER: Opt = Opt::new(
 pub struct Listening {
     addresses: Vec<Address>,
     /// How streams are cut.
-    pub framing: Framing,
+    framing: Framing,
     /// The longest frame, in bytes.
-    pub max_message: usize,
+    max_message: usize,
     receive_buffer_bytes: usize,
     connection: ConnectionOptions,
     limits: Rc<Limits>,
@@ -83,7 +86,7 @@ pub struct Listening {
 }
 
 /// What listens.
-pub struct Receiver {
+struct Receiver {
     tls: Option<Rc<ServerTls>>,
     shared: Rc<Shared>,
     /// Each with the scheme of its address.
@@ -123,11 +126,20 @@ impl Listening {
         })
     }
 
+    /// The source that listens so, with its frames read by `reads`, if by anybody.
+    pub fn source(self, reads: Option<Box<dyn Reads>>) -> Box<dyn Source> {
+        Box::new(ListeningSource {
+            listening: self,
+            reads,
+            receiver: None,
+        })
+    }
+
     /// Listens; the frames go to `input`. Answers what it listens to, a line each.
     ///
     /// # Errors
     /// An address cannot be bound; then none is.
-    pub fn start(
+    fn start(
         &self,
         input: Rc<InputShared>,
         network: &Network,
@@ -224,6 +236,48 @@ impl Listening {
             };
             record.log();
         }
+    }
+}
+
+/// A source that listens. How it has its frames read is all that tells one from another.
+struct ListeningSource {
+    listening: Listening,
+    /// Until the start.
+    reads: Option<Box<dyn Reads>>,
+    receiver: Option<Receiver>,
+}
+
+impl Source for ListeningSource {
+    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
+        let (framing, max_message) = (self.listening.framing, self.listening.max_message);
+        let input = InputShared::new(outlet, framing, max_message, self.reads.take());
+        let network = resources.get::<Network>();
+        let (receiver, about) = self.listening.start(input, network)?;
+        self.receiver = Some(receiver);
+        Ok(about)
+    }
+
+    fn stop(&mut self) -> Deferred<()> {
+        let stopped = self.receiver.as_ref().map(Receiver::stop);
+        stopped.unwrap_or_else(|| Deferred::ready(()))
+    }
+
+    fn log_counts(&self) {
+        self.receiver.iter().for_each(Receiver::log_counts);
+    }
+
+    fn facts(&self) -> Facts {
+        let facts = self.receiver.as_ref().map(Receiver::facts);
+        facts.unwrap_or_default()
+    }
+
+    fn peers(&self, most: usize) -> Vec<String> {
+        let peers = self.receiver.as_ref().map(|it| it.peers(most));
+        peers.unwrap_or_default()
+    }
+
+    fn close(&mut self) {
+        self.receiver.iter().for_each(Receiver::close);
     }
 }
 

@@ -3,18 +3,13 @@
 //! One source serves every transport. An event is what a frame holds, and nothing looks into it;
 //! all that has to do with sockets is in `listening.rs`.
 
-use crate::deferred::{Deferred, Failure};
-use crate::pipeline::component::{Resources, Source};
+use crate::pipeline::component::Source;
 use crate::pipeline::descriptor::{Build, Descriptor};
-use crate::pipeline::facts::Facts;
-use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
 use crate::pipeline::tls::LISTENING_TLS;
-use crate::transport::Network;
 
-use super::framed::InputShared;
-use super::listening::{FRAMING, LISTEN, Listening, RECEIVE_BUFFER, Receiver};
+use super::listening::{FRAMING, LISTEN, Listening, RECEIVE_BUFFER};
 
 /// The component.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -27,51 +22,5 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
-    Ok(Box::new(SocketSource {
-        listening: Listening::of(options)?,
-        receiver: None,
-    }))
-}
-
-struct SocketSource {
-    listening: Listening,
-    receiver: Option<Receiver>,
-}
-
-impl Source for SocketSource {
-    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
-        let Listening {
-            framing,
-            max_message,
-            ..
-        } = self.listening;
-        let input = InputShared::new(outlet, framing, max_message, None);
-        let network = resources.get::<Network>();
-        let (receiver, about) = self.listening.start(input, network)?;
-        self.receiver = Some(receiver);
-        Ok(about)
-    }
-
-    fn stop(&mut self) -> Deferred<()> {
-        let stopped = self.receiver.as_ref().map(Receiver::stop);
-        stopped.unwrap_or_else(|| Deferred::ready(()))
-    }
-
-    fn log_counts(&self) {
-        self.receiver.iter().for_each(Receiver::log_counts);
-    }
-
-    fn facts(&self) -> Facts {
-        let facts = self.receiver.as_ref().map(Receiver::facts);
-        facts.unwrap_or_default()
-    }
-
-    fn peers(&self, most: usize) -> Vec<String> {
-        let peers = self.receiver.as_ref().map(|it| it.peers(most));
-        peers.unwrap_or_default()
-    }
-
-    fn close(&mut self) {
-        self.receiver.iter().for_each(Receiver::close);
-    }
+    Ok(Listening::of(options)?.source(None))
 }

@@ -11,23 +11,19 @@ mod sequence;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::deferred::{Deferred, Failure};
 use crate::event::zone::Zone;
 use crate::event::{Batch, Origin, Span};
-use crate::pipeline::component::{Resources, Source};
+use crate::pipeline::component::Source;
 use crate::pipeline::descriptor::{Build, Descriptor};
 use crate::pipeline::facts::Facts;
-use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::shared_options;
 use crate::pipeline::tls::LISTENING_TLS;
 use crate::protocol::syslog;
 use crate::steps::parse::syslog::{Reader, TIMEZONE, timezone};
 use crate::telemetry::events::SyslogCounts;
-use crate::transport::Network;
 
-use super::framed::InputShared;
-use super::listening::{FRAMING, LISTEN, Listening, RECEIVE_BUFFER, Receiver};
+use super::listening::{FRAMING, LISTEN, Listening, RECEIVE_BUFFER};
 use super::reading::{Reading, Reads};
 use dialects::{Dialects, Row};
 use sequence::{Sequences, Step};
@@ -50,60 +46,12 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
-    Ok(Box::new(SyslogSource {
-        listening: Listening::of(options)?,
+    let reads = Syslog(Rc::new(Shared {
         zone: timezone(options),
-        receiver: None,
-    }))
-}
-
-struct SyslogSource {
-    listening: Listening,
-    zone: Zone,
-    receiver: Option<Receiver>,
-}
-
-impl Source for SyslogSource {
-    fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure> {
-        let Listening {
-            framing,
-            max_message,
-            ..
-        } = self.listening;
-        let reads = Syslog(Rc::new(Shared {
-            zone: self.zone,
-            dialects: Dialects::default(),
-            counts: Counts::default(),
-        }));
-        let input = InputShared::new(outlet, framing, max_message, Some(Box::new(reads)));
-        let network = resources.get::<Network>();
-        let (receiver, about) = self.listening.start(input, network)?;
-        self.receiver = Some(receiver);
-        Ok(about)
-    }
-
-    fn stop(&mut self) -> Deferred<()> {
-        let stopped = self.receiver.as_ref().map(Receiver::stop);
-        stopped.unwrap_or_else(|| Deferred::ready(()))
-    }
-
-    fn log_counts(&self) {
-        self.receiver.iter().for_each(Receiver::log_counts);
-    }
-
-    fn facts(&self) -> Facts {
-        let facts = self.receiver.as_ref().map(Receiver::facts);
-        facts.unwrap_or_default()
-    }
-
-    fn peers(&self, most: usize) -> Vec<String> {
-        let peers = self.receiver.as_ref().map(|it| it.peers(most));
-        peers.unwrap_or_default()
-    }
-
-    fn close(&mut self) {
-        self.receiver.iter().for_each(Receiver::close);
-    }
+        dialects: Dialects::default(),
+        counts: Counts::default(),
+    }));
+    Ok(Listening::of(options)?.source(Some(Box::new(reads))))
 }
 
 /// What all senders of a source share.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::event::{Event, Field, Fields, Key, Slot, Span};
 use crate::protocol;
 use crate::protocol::journal_export::{Entries, Entry};
+use crate::protocol::syslog::{FACILITIES, SEVERITIES};
 
 /// Events, and what they lie in.
 pub struct Made {
@@ -137,18 +138,6 @@ const RENAMED: &[&[u8]] = &[
     b"_hostname",
     b"_pid",
     b"_systemd_unit",
-];
-
-/// The keywords of severities, by their codes (RFC 5424, table 2).
-const SEVERITIES: [&str; 8] = [
-    "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
-];
-
-/// The keywords of facilities, by their codes (RFC 5424, table 1).
-const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
-    "ftp", "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4",
-    "local5", "local6", "local7",
 ];
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use marline::deferred::{Cancelled, Deferred, Failure, Panicked};
 use marline::reactor::{
-    CallerIsReactor, Closed, Exit, Handle, Options, Phase, Pool, Signal, Status,
+    CallerIsReactor, Closed, Exit, Handle, Options, Phase, Pool, Signal, Status, Unsent,
 };
 
 use crate::reactor_support::{Captured, Kind, Log, Source, World, ms};
@@ -521,4 +521,46 @@ fn remote_is_send_and_sync() {
     });
     assert_eq!(thread.unwrap().join().unwrap().as_deref(), Some("named"));
     assert!(STARTED.load(Ordering::SeqCst));
+}
+
+each_poller! {
+    fn messages_come_in_order_whatever_thread_waits_for_them(world: &mut World) {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let (received, handle) = (Rc::clone(&seen), world.handle.clone());
+        let sender = world.handle.mailbox(move |n: u32| {
+            received.borrow_mut().push(n);
+            if n == 999 {
+                handle.abort();
+            }
+        });
+        let thread = std::thread::spawn(move || (0..1_000).for_each(|n| sender.send(n).unwrap()));
+        assert_eq!(world.reactor.run().unwrap(), Exit::Aborted);
+        thread.join().unwrap();
+        assert_eq!(*seen.borrow(), (0..1_000).collect::<Vec<_>>());
+    }
+
+    fn a_receiver_that_panics_gets_the_next_message_all_the_same(world: &mut World) {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let received = Rc::clone(&seen);
+        let sender = world.handle.mailbox(move |n: u32| {
+            assert_ne!(n, 2, "planted");
+            received.borrow_mut().push(n);
+        });
+        (1..=3).for_each(|n| sender.send(n).unwrap());
+        world.reactor.turn(None).unwrap();
+        world.reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(*seen.borrow(), [1, 3]);
+    }
+
+    fn a_mailbox_of_a_reactor_that_has_ended_is_closed(world: &mut World) {
+        let sender = world.handle.mailbox(|_: Arc<()>| {});
+        let message = Arc::new(());
+        sender.send(Arc::clone(&message)).unwrap();
+        world.handle.abort();
+        assert_eq!(world.reactor.run().unwrap(), Exit::Aborted);
+        let sent = sender.send(Arc::clone(&message));
+        assert!(matches!(sent, Err(Unsent(_))), "{sent:?}");
+        drop(sent);
+        assert_eq!(Arc::strong_count(&message), 1, "what was not received is dropped");
+    }
 }

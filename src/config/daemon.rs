@@ -1,10 +1,9 @@
 //! The descriptors of what is no component: the `[daemon]` table, a `[pipeline.NAME]` table
-//! and an entry of its `to`. Options that wait for a later version are declared, and refuse
-//! every value but the one that changes nothing.
+//! and an entry of its `to`.
 
 use crate::pipeline::addresses;
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
-use crate::pipeline::options::{Mistake, Value};
+use crate::pipeline::options::Mistake;
 
 /// Levels of `log.level`.
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
@@ -34,15 +33,15 @@ pub static DAEMON: Descriptor = Descriptor {
         .default("\"auto\""),
         Opt::new(
             "workers",
-            "number of reactors; this version runs one",
+            "number of reactors, each a thread with sources and sinks of its own; \"auto\" is one \
+             for each core that the daemon may run on",
             Kind::Count {
                 min: 1,
                 max: 1024,
                 words: &["auto"],
             },
         )
-        .default("1")
-        .test(one_worker),
+        .default("1"),
         Opt::new(
             "poller",
             "how the reactor waits for its sockets",
@@ -154,16 +153,6 @@ pub const ROUTE: &[Opt] = &[
     )
     .default("true"),
 ];
-
-fn one_worker(value: &Value) -> Result<(), Mistake> {
-    match value {
-        Value::Count(1) => Ok(()),
-        _ => Err(
-            Mistake::new("more than one worker is not available in this version")
-                .help("leave it out or write 1"),
-        ),
-    }
-}
 
 /// How the place of the admin socket begins.
 pub const ADMIN_SCHEME: &str = "unix://";

@@ -92,6 +92,7 @@ impl Registry {
 }
 
 /// A configuration without mistakes.
+#[derive(Clone)]
 pub struct Config {
     /// Every file it was read from, the main one first.
     pub files: Vec<PathBuf>,
@@ -114,6 +115,8 @@ pub struct Component {
     pub descriptor: &'static Descriptor,
     /// Its options.
     pub options: Options,
+    /// The daemon has one of it, however many reactors it has.
+    pub is_single: bool,
     place: Place,
 }
 
@@ -130,6 +133,8 @@ pub struct Pipeline {
     pub to: Vec<Route>,
     /// The sink for events that a step failed on.
     pub errors_to: Option<Arc<str>>,
+    /// The daemon has one of it, however many reactors it has: a step remembers.
+    pub is_single: bool,
 }
 
 /// What a pipeline reads from.
@@ -276,8 +281,11 @@ pub fn load_file(
     resolver.findings = findings;
     let daemon = wiring::daemon(&document, &mut resolver);
     let config = wiring::resolve(&document, registry, daemon.clone(), &mut resolver);
-    let built = config.map(|config| {
+    let built = config.map(|mut config| {
         let parts = build(&config, &mut resolver);
+        if let Some(parts) = &parts {
+            config.note_singles(parts);
+        }
         (config, parts)
     });
     let mut findings = resolver.findings;
@@ -299,6 +307,20 @@ pub fn load_file(
 }
 
 impl Config {
+    /// What there is one of is known by the components themselves.
+    fn note_singles(&mut self, parts: &Parts) {
+        for (of, source) in self.sources.iter_mut().zip(&parts.sources) {
+            of.is_single = source.is_single();
+        }
+        for (of, steps) in self.pipelines.iter_mut().zip(&parts.steps) {
+            of.is_single = steps.iter().any(|step| step.remembers());
+        }
+        for (of, sink) in self.sinks.iter_mut().zip(&parts.sinks) {
+            let is_on_disk = of.options.maybe_size("buffer.disk").is_some();
+            of.is_single = is_on_disk || sink.is_single();
+        }
+    }
+
     /// Another set of components, for another reactor.
     ///
     /// # Errors

@@ -129,6 +129,7 @@ fn component(
         name: entry.key.as_str().into(),
         descriptor,
         options,
+        is_single: false,
         place: entry.key_place,
     })
 }
@@ -192,6 +193,7 @@ impl Names<'_> {
             steps,
             to,
             errors_to,
+            is_single: false,
         })
     }
 

@@ -171,6 +171,17 @@ impl Batch {
         }
     }
 
+    /// The same, with no events yet: for some of its own.
+    pub fn without_events(&self) -> Batch {
+        Batch {
+            origin: Arc::clone(&self.origin),
+            received: self.received,
+            bytes: self.bytes.clone(),
+            events: Vec::new(),
+            lines: self.lines,
+        }
+    }
+
     /// How many events there are.
     pub fn len(&self) -> usize {
         self.events.len()

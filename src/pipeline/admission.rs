@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::deferred::Failure;
+use crate::deferred::{Failure, Promise};
 use crate::event::Batch;
 use crate::time::Cancel;
 
@@ -30,6 +30,8 @@ pub(super) struct Waiting {
     pub(super) is_answered: bool,
     /// When it is refused, if there is no room before.
     pub(super) limit: Option<Box<dyn Cancel>>,
+    /// Another reactor handed it over, and is told when it has room there.
+    pub(super) admitted: Option<Promise<()>>,
 }
 
 impl Waiting {
@@ -41,6 +43,9 @@ impl Waiting {
         for (pipeline, events) in &self.plan.held {
             pipeline.ledger().in_flight.sub(*events);
             pipeline.ledger().dropped.add(reason, *events);
+        }
+        if let Some(admitted) = self.admitted.take() {
+            admitted.errback(failure.clone());
         }
         self.ticket.release(Some(failure));
     }
@@ -93,6 +98,7 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
         stage,
         is_answered,
         limit,
+        admitted,
     } = waiting;
     if let Some(limit) = limit {
         limit.cancel();
@@ -111,7 +117,11 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
         if share.port.when_full() != WhenFull::Block || !share.required {
             // Room was made for what is required, where that was possible at all.
             if !share.port.fits(share.bytes) {
-                share.port.refuse_full(picked.len() as u64);
+                let events = picked.len() as u64;
+                share.port.refuse_full(events);
+                if share.is_taken_over {
+                    share.port.ledger().taken_over.add(events);
+                }
                 if share.required && is_answered {
                     let sink = share.port.name().to_owned();
                     ticket.fail(Failure::new(Refused::BufferFull { sink }));
@@ -122,6 +132,9 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
         let port = Rc::clone(&share.port);
         let stage = contributed(stage, &port);
         let claims = share.required && stage != Stage::Received;
+        if share.is_taken_over {
+            port.ledger().taken_over.add(picked.len() as u64);
+        }
         port.push(Part::new(Making {
             picked,
             bytes: share.bytes,
@@ -131,6 +144,9 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
             record: None,
         }));
     }
+    if let Some(admitted) = admitted {
+        admitted.callback(());
+    }
     ticket.release(None);
 }
 
@@ -138,7 +154,8 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
 /// disk there is nothing between *received* and *delivered*.
 fn contributed(stage: Stage, port: &Port) -> Stage {
     match stage {
-        Stage::Durable if !port.queue().is_disk() => Stage::Delivered,
+        // Which of the two it is at another reactor is for that one to say.
+        Stage::Durable if !port.is_relay() && !port.queue().is_disk() => Stage::Delivered,
         other => other,
     }
 }

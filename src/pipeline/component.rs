@@ -23,6 +23,12 @@ pub trait Source {
     /// or fetches, one line each, for the start's own lines.
     fn start(&mut self, outlet: Outlet, resources: &Resources) -> Result<Vec<String>, Failure>;
 
+    /// Whether the daemon has one of it, however many reactors it has: what polls, follows or
+    /// reads something. What listens is with every reactor, and they share the connections.
+    fn is_single(&self) -> bool {
+        true
+    }
+
     /// Takes no more input. Fires when nothing more will be delivered by this source; what it
     /// delivered before may still be on its way.
     fn stop(&mut self) -> Deferred<()>;
@@ -48,6 +54,13 @@ pub trait Source {
 pub trait Sink {
     /// Arms the sink. It takes parts from `inlet` whenever it can use more, and settles each.
     fn start(&mut self, inlet: Inlet, resources: &Resources) -> Result<Vec<String>, Failure>;
+
+    /// Whether the daemon has one of it, however many reactors it has: what writes to something
+    /// that only one may write to. Each reactor has its own of the others. A sink with a disk
+    /// buffer is single whatever this says.
+    fn is_single(&self) -> bool {
+        false
+    }
 
     /// The daemon is stopping: what comes now is the last, and what a sink gathers to send it
     /// together goes at once.

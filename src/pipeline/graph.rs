@@ -49,6 +49,8 @@ pub struct Pipeline {
     readers: RefCell<Vec<Rc<Pipeline>>>,
     via: Rc<Via>,
     ledger: Rc<PipelineLedger>,
+    /// The way to the reactor that has the pipeline, where this is no more than its place here.
+    elsewhere: RefCell<Option<Rc<Port>>>,
 }
 
 impl Pipeline {
@@ -66,6 +68,7 @@ impl Pipeline {
             readers: RefCell::default(),
             via: Via::new(name, errors_to),
             ledger: Rc::default(),
+            elsewhere: RefCell::default(),
         })
     }
 
@@ -84,6 +87,7 @@ impl Pipeline {
             readers: RefCell::default(),
             via: Via::new(&self.name, errors_to),
             ledger: Rc::clone(&self.ledger),
+            elsewhere: RefCell::default(),
         })
     }
 
@@ -95,6 +99,16 @@ impl Pipeline {
     /// These pipelines read what leaves here from now on.
     pub fn set_readers(&self, readers: Vec<Rc<Pipeline>>) {
         *self.readers.borrow_mut() = readers;
+    }
+
+    /// Another reactor has this pipeline: what is delivered here goes there, through `port`.
+    pub fn set_elsewhere(&self, port: Option<Rc<Port>>) {
+        *self.elsewhere.borrow_mut() = port;
+    }
+
+    /// The way to the reactor that has it, if another one does.
+    pub fn elsewhere(&self) -> Option<Rc<Port>> {
+        self.elsewhere.borrow().clone()
     }
 
     /// The pipelines that read what leaves here.
@@ -195,6 +209,18 @@ pub struct Share {
     pub(super) required: bool,
     /// The pipeline the events come from; none for dead letters.
     pub(super) via: Option<Rc<Via>>,
+    /// Another reactor had them in the books of its sink.
+    pub(super) is_taken_over: bool,
+}
+
+/// What another reactor hands over for a sink that is here.
+pub struct Parcel {
+    /// The events.
+    pub batch: Batch,
+    /// The way into the sink.
+    pub port: Rc<Port>,
+    /// The pipeline they came through; none for dead letters.
+    pub via: Option<Rc<Via>>,
 }
 
 /// What became of one source batch: the batches that came out of its pipelines, and the
@@ -208,6 +234,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// All of `batch` for one sink, from another reactor.
+    pub fn of_one(parcel: Parcel) -> Plan {
+        let Parcel { batch, port, via } = parcel;
+        let share = Share {
+            port,
+            batch: 0,
+            selection: None,
+            bytes: batch.weight_bytes(),
+            required: true,
+            via,
+            is_taken_over: true,
+        };
+        Plan {
+            batches: vec![batch],
+            shares: vec![share],
+            held: Vec::new(),
+        }
+    }
+
     /// Runs `batch` through `pipelines` and all that read from them.
     pub fn make(pipelines: &[Rc<Pipeline>], batch: Batch, scheduler: &dyn Scheduler) -> Plan {
         let mut making = Making {
@@ -313,6 +358,9 @@ const PANICKED: &str = "panicked";
 impl Making {
     fn run(&mut self, pipeline: &Rc<Pipeline>, mut batch: Batch, now: Instant) {
         pipeline.ledger.received.add(batch.events.len() as u64);
+        if let Some(port) = pipeline.elsewhere() {
+            return self.send_on(pipeline, port, batch);
+        }
         // The steps are foreign code: they are taken out of their cell while they run.
         let mut at_stake = AtStake {
             pipeline,
@@ -336,6 +384,23 @@ impl Making {
         if !readers.is_empty() {
             push_copies(&mut self.todo, &readers, batch.clone());
         }
+        self.plan.batches.push(batch);
+    }
+
+    /// All of it goes to the reactor that has the pipeline.
+    fn send_on(&mut self, pipeline: &Rc<Pipeline>, port: Rc<Port>, batch: Batch) {
+        let events = batch.events.len() as u64;
+        pipeline.ledger.in_flight.add(events);
+        self.plan.held.push((Rc::clone(pipeline), events));
+        self.plan.shares.push(Share {
+            port,
+            batch: self.plan.batches.len(),
+            selection: None,
+            bytes: batch.weight_bytes(),
+            required: true,
+            via: None,
+            is_taken_over: false,
+        });
         self.plan.batches.push(batch);
     }
 
@@ -380,6 +445,7 @@ impl Making {
             bytes: letters.weight_bytes(),
             required: true,
             via: None,
+            is_taken_over: false,
         });
         self.plan.batches.push(letters);
     }
@@ -405,6 +471,7 @@ impl Making {
                 selection,
                 required: route.required,
                 via: Some(Rc::clone(&pipeline.via)),
+                is_taken_over: false,
             });
         }
         union.count(events)

@@ -17,7 +17,7 @@ use crate::time::{Duration, Scheduler};
 
 use super::admission::{Waiting, admit, make_room, required, want_room};
 use super::blocked::{Blocked, BlockedWatch};
-use super::graph::{Pipeline, Plan, Stopper};
+use super::graph::{Parcel, Pipeline, Plan, Stopper};
 use super::memory::Memory;
 use super::part::{Delivered, Refused, Stage, Ticket};
 use super::port::{Port, Ports};
@@ -57,6 +57,24 @@ struct SourceState {
     watch: Rc<BlockedWatch>,
     /// Its senders are told when a batch has found no room for so long, and send it again.
     patience: Cell<Option<Duration>>,
+    /// What was delivered before it was known where to.
+    gate: RefCell<Option<Vec<Gated>>>,
+    /// It stands for another reactor, and is no source of the configuration.
+    is_relay: bool,
+}
+
+/// A batch that waits to be told where it goes.
+struct Gated {
+    batch: Batch,
+    promise: Promise<Delivered>,
+}
+
+/// What comes of a batch that another reactor has handed over.
+pub struct Taken {
+    /// It is in the books here: fires with nothing, or with why it is not.
+    pub admitted: Deferred<()>,
+    /// It has come as far as it must.
+    pub settled: Deferred<Delivered>,
 }
 
 struct IntakeState {
@@ -103,6 +121,25 @@ impl Engine {
         stage: Stage,
         pipelines: Vec<Rc<Pipeline>>,
     ) -> Outlet {
+        let outlet = self.new_outlet(name, None, false);
+        outlet.feed(stage, pipelines);
+        outlet
+    }
+
+    /// A source of a configuration that is not in force yet: what it delivers waits until it is
+    /// fed for the first time.
+    pub fn gated_outlet(self: &Rc<Self>, name: &str) -> Outlet {
+        self.new_outlet(name, Some(Vec::new()), false)
+    }
+
+    /// The way in for what another reactor hands over.
+    pub fn relay_outlet(self: &Rc<Self>, name: &str, patience: Option<Duration>) -> Outlet {
+        let outlet = self.new_outlet(name, None, true);
+        outlet.source.patience.set(patience);
+        outlet
+    }
+
+    fn new_outlet(self: &Rc<Self>, name: &str, gate: Option<Vec<Gated>>, is_relay: bool) -> Outlet {
         let watch = BlockedWatch::new(
             name,
             self.ports.clone(),
@@ -111,7 +148,7 @@ impl Engine {
         );
         let source = Rc::new(SourceState {
             name: name.into(),
-            stage: Cell::new(stage),
+            stage: Cell::new(Stage::Received),
             pipelines: RefCell::default(),
             is_leaving: Cell::new(false),
             outstanding_bytes: Cell::new(0),
@@ -120,14 +157,14 @@ impl Engine {
             blocked: RefCell::default(),
             watch,
             patience: Cell::new(None),
+            gate: RefCell::new(gate),
+            is_relay,
         });
         self.sources.borrow_mut().push(Rc::clone(&source));
-        let outlet = Outlet {
+        Outlet {
             engine: Rc::clone(self),
             source,
-        };
-        outlet.feed(stage, pipelines);
-        outlet
+        }
     }
 
     /// Whether the end of the process would lose nothing: every event that came in has been
@@ -207,7 +244,9 @@ impl Engine {
 
     /// How every source stands, in the order in which they started.
     pub fn flows(&self) -> Vec<Flow> {
-        self.sources.borrow().iter().map(|it| it.flow()).collect()
+        let sources = self.sources.borrow();
+        let of_config = sources.iter().filter(|it| !it.is_relay);
+        of_config.map(|it| it.flow()).collect()
     }
 
     /// The ways into all sinks.
@@ -234,14 +273,21 @@ impl Engine {
         self.check_drained();
     }
 
-    fn deliver(self: &Rc<Self>, source: &Rc<SourceState>, plan: Plan) -> Deferred<Delivered> {
+    fn deliver(
+        self: &Rc<Self>,
+        source: &Rc<SourceState>,
+        plan: Plan,
+        stage: Stage,
+        admitted: Option<Promise<()>>,
+    ) -> Deferred<Delivered> {
         let (promise, deferred) = Deferred::new();
         let waiting = Waiting {
             plan,
-            ticket: Ticket::new(promise),
-            stage: source.stage.get(),
+            ticket: Ticket::new(promise, source.patience.get()),
+            stage,
             is_answered: source.patience.get().is_some(),
             limit: None,
+            admitted,
         };
         if let Some(refused) = source.refuses(&waiting.plan) {
             waiting.give_up(refused.reason(), Failure::new(refused));
@@ -487,6 +533,43 @@ impl Outlet {
         self.source.watch.set_stoppers(stoppers);
         self.source.stage.set(stage);
         *self.source.pipelines.borrow_mut() = pipelines.into();
+        let gated = self.source.gate.borrow_mut().take();
+        for Gated { batch, promise } in gated.into_iter().flatten() {
+            self.deliver(batch).forward_to(promise);
+        }
+    }
+
+    /// Takes what another reactor had in the books of its sink, to be brought to `stage`.
+    pub fn take_parcel(&self, parcel: Parcel, stage: Stage) -> Taken {
+        self.take(Plan::of_one(parcel), stage)
+    }
+
+    /// Takes what another reactor had received for `pipeline`, which is here.
+    pub fn take_batch(&self, batch: Batch, pipeline: &Rc<Pipeline>, stage: Stage) -> Taken {
+        let events = batch.events.len() as u64;
+        pipeline.ledger().taken_over.add(events);
+        let pipelines = std::slice::from_ref(pipeline);
+        self.take(Plan::make(pipelines, batch, &*self.engine.scheduler), stage)
+    }
+
+    fn take(&self, plan: Plan, stage: Stage) -> Taken {
+        let (promise, admitted) = Deferred::new();
+        let settled = self
+            .engine
+            .deliver(&self.source, plan, stage, Some(promise));
+        Taken { admitted, settled }
+    }
+
+    fn deliver(&self, batch: Batch) -> Deferred<Delivered> {
+        let (source, engine) = (&self.source, &self.engine);
+        if let Some(gated) = &mut *source.gate.borrow_mut() {
+            let (promise, deferred) = Deferred::new();
+            gated.push(Gated { batch, promise });
+            return deferred;
+        }
+        let pipelines = Rc::clone(&source.pipelines.borrow());
+        let plan = Plan::make(&pipelines, batch, &*engine.scheduler);
+        engine.deliver(source, plan, source.stage.get(), None)
     }
 
     /// The pipelines that it goes through.
@@ -497,6 +580,10 @@ impl Outlet {
     /// The source is stopped: when the last of what it delivered is settled, it is forgotten.
     pub fn leave(&self) {
         self.source.is_leaving.set(true);
+        let gated = self.source.gate.borrow_mut().take();
+        for Gated { promise, .. } in gated.into_iter().flatten() {
+            promise.errback(Failure::msg("the new configuration was given up"));
+        }
         self.engine.forget_settled();
     }
 
@@ -551,8 +638,7 @@ impl Intake {
             .received_events
             .set(source.received_events.get() + events);
         // First, because a step that panics must leave nothing outstanding behind.
-        let pipelines = Rc::clone(&source.pipelines.borrow());
-        let plan = Plan::make(&pipelines, batch, &*engine.scheduler);
+        let delivery = self.outlet.deliver(batch);
         add(&source.outstanding_bytes, bytes);
         add(&self.state.outstanding_bytes, bytes);
         let intake = Rc::clone(&self.state);
@@ -571,8 +657,6 @@ impl Intake {
             }
             result
         };
-        let outlet = &self.outlet;
-        let delivery = outlet.engine.deliver(&outlet.source, plan);
         delivery.add_both(settle)
     }
 

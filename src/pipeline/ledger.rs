@@ -8,6 +8,10 @@
 //!
 //! They meet where pipelines feed sinks: what a sink accepted is the sum of what the routes of
 //! all pipelines sent it.
+//!
+//! With several reactors each keeps books of its own, which balance by themselves. What one has
+//! *handed* to another left its books, and the other has *taken* it *over* into its own: both
+//! are there so that the sum over all counts each event once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -88,6 +92,8 @@ pub struct PipelineLedger {
     pub dead_lettered: Count,
     /// Events through the steps that wait for room in the sinks.
     pub in_flight: Count,
+    /// Events among those received that another reactor had received first (not an account).
+    pub taken_over: Count,
     /// Events a step could not work on and passed on marked, by step label (not an account).
     pub failed: Tallies,
 }
@@ -122,6 +128,10 @@ pub struct SinkLedger {
     pub buffered: Count,
     /// Events the sink has taken out and not settled yet.
     pub in_flight: Count,
+    /// Events that went over to the sink on another reactor.
+    pub handed: Count,
+    /// Events among those accepted that another reactor had accepted first (not an account).
+    pub taken_over: Count,
     /// Bytes of events delivered, before encoding (not an account).
     pub delivered_bytes: Count,
     /// Attempts that failed and are made again (not an account).
@@ -138,7 +148,8 @@ impl SinkLedger {
             + self.dropped.total()
             + self.dead_lettered.get()
             + self.buffered.get()
-            + self.in_flight.get();
+            + self.in_flight.get()
+            + self.handed.get();
         given == accounted
     }
 

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use crate::deferred::{Failure, Promise};
 use crate::event::{Batch, Event};
+use crate::time::Duration;
 
 use super::letter::Via;
 use super::port::Port;
@@ -104,15 +105,18 @@ impl std::error::Error for Lost {}
 /// A batch's promise, and how many claims on it are open.
 pub struct Ticket {
     promise: RefCell<Option<Promise<Delivered>>>,
+    /// Its sender is told when there has been no room for so long.
+    patience: Option<Duration>,
     open: Cell<usize>,
     failure: RefCell<Option<Failure>>,
 }
 
 impl Ticket {
     /// A ticket that is held open once, until [`Ticket::release`].
-    pub(super) fn new(promise: Promise<Delivered>) -> Rc<Self> {
+    pub(super) fn new(promise: Promise<Delivered>, patience: Option<Duration>) -> Rc<Self> {
         Rc::new(Ticket {
             promise: RefCell::new(Some(promise)),
+            patience,
             open: Cell::new(1),
             failure: RefCell::new(None),
         })
@@ -164,6 +168,11 @@ impl Claim {
     /// The stage at which it is to be released.
     pub fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// How long the sender of its batch lets itself be kept waiting for room.
+    pub fn patience(&self) -> Option<Duration> {
+        self.ticket.as_ref().and_then(|ticket| ticket.patience)
     }
 
     /// The part has come as far as it must, or has failed.
@@ -359,6 +368,13 @@ impl Picked {
         (of(taken), of(rest))
     }
 
+    /// A batch of them alone, without the first `skip`.
+    fn copied(&self, skip: usize) -> Batch {
+        let mut batch = self.batch.without_events();
+        batch.events = self.events().skip(skip).cloned().collect();
+        batch
+    }
+
     fn indices(&self) -> impl Iterator<Item = u32> + '_ {
         let all = if self.selection.is_some() {
             0
@@ -487,6 +503,53 @@ impl Part {
             arrived,
             hold,
         }
+    }
+
+    /// Takes the events out, as a batch of their own, to be handed to another reactor. The books
+    /// still have them, until it is known what became of them there.
+    pub fn take_batch(&mut self) -> Batch {
+        let (picked, arrived) = (&mut self.picked, std::mem::take(&mut self.arrived));
+        let nothing = Rc::new(picked.batch.without_events());
+        let batch = std::mem::replace(&mut picked.batch, nothing);
+        let selection = picked.selection.take();
+        match Rc::try_unwrap(batch) {
+            Ok(batch) if selection.is_none() && arrived == 0 => batch,
+            Ok(batch) => Picked::new(Rc::new(batch), selection).copied(arrived),
+            Err(batch) => Picked::new(batch, selection).copied(arrived),
+        }
+    }
+
+    /// Its events are in the books of another reactor now. Gives the claim, which is to be
+    /// released when that reactor says so.
+    pub fn handed_over(mut self) -> Option<Claim> {
+        let books = self.port.ledger();
+        books.handed.add(self.open_events);
+        books.in_flight.sub(self.open_events);
+        self.open_events = 0;
+        let claim = self.claim.take();
+        self.close(None);
+        claim
+    }
+
+    /// The other reactor has taken none of its events.
+    pub fn turned_back(mut self, failure: Failure) {
+        let refused = failure.downcast_ref().map(Refused::reason);
+        let lost = || failure.downcast_ref().map(|lost: &Lost| &*lost.reason);
+        let reason = refused.or_else(lost).unwrap_or(SHUTDOWN);
+        self.port.ledger().dropped.add(reason, self.open_events);
+        self.port.ledger().in_flight.sub(self.open_events);
+        self.open_events = 0;
+        self.close(Some(failure));
+    }
+
+    /// Who waits for the part, if anybody does.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// The pipeline it came through, by which its dead letters go.
+    pub fn via(&self) -> Option<&Rc<Via>> {
+        self.via.as_ref()
     }
 
     fn book_delivered(&mut self) {

@@ -56,9 +56,18 @@ pub struct Port {
     room_wanted: Cell<bool>,
     /// Its sink is in the configuration no more: whatever still comes is dropped.
     is_removed: Cell<bool>,
+    /// What it takes is handed to another reactor, which has the sink, and maybe its disk.
+    relay: Cell<Option<Relay>>,
     health: Health,
     /// When the newest event was received that has arrived.
     newest: Cell<Option<WallTime>>,
+}
+
+/// What is behind a port whose sink is with another reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Whether parts come to the stage *durable* there.
+    pub is_disk: bool,
 }
 
 /// One sink's hold on its port.
@@ -126,6 +135,7 @@ impl Port {
             room: RefCell::new(None),
             room_wanted: Cell::new(false),
             is_removed: Cell::new(false),
+            relay: Cell::new(None),
             health: Health::default(),
             newest: Cell::new(None),
         });
@@ -152,6 +162,22 @@ impl Port {
     pub fn number_memory(&self) -> u64 {
         self.memories.set(self.memories.get() + 1);
         self.memories.get()
+    }
+
+    /// What it takes is handed to another reactor from now on, or is not any more.
+    pub fn set_relay(&self, relay: Option<Relay>) {
+        self.relay.set(relay);
+    }
+
+    /// Whether what it takes is handed to another reactor.
+    pub fn is_relay(&self) -> bool {
+        self.relay.get().is_some()
+    }
+
+    /// Whether parts come to the stage *durable* in its buffer, wherever that is.
+    pub fn is_durable(&self) -> bool {
+        let relay = self.relay.get();
+        relay.map_or_else(|| self.queue().is_disk(), |relay| relay.is_disk)
     }
 
     /// What keeps its parts.

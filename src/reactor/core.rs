@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::handle::Handle;
 use super::jobs::Jobs;
+use super::mailbox::Mailbox;
 use super::poller::Poller;
 use super::ready::ReadyList;
 use super::remote::{Inbox, Remote};
@@ -112,6 +113,8 @@ pub(super) struct Core {
     pub(super) notices: RefCell<VecDeque<Notice>>,
     pub(super) start_calls: RefCell<VecDeque<StartCall>>,
     pub(super) inbox: Inbox,
+    /// By their numbers.
+    pub(super) mailboxes: RefCell<Vec<Rc<dyn Mailbox>>>,
     pub(super) jobs: RefCell<Jobs>,
     pub(super) shutdown: RefCell<Shutdown>,
     pub(super) watch: Watch,
@@ -143,6 +146,7 @@ impl Handle {
         let now = seams.clock.now();
         let core = Rc::new(Core {
             inbox: Inbox::new(Remote::new(seams.poller.waker())),
+            mailboxes: RefCell::default(),
             clock: seams.clock,
             worker: seams.worker,
             poller: RefCell::new(seams.poller),
@@ -283,6 +287,7 @@ impl Handle {
             self.core.life.set(Life::Ended(Exit::Aborted));
         }
         self.core.inbox.close();
+        self.drop_mailboxes();
         self.drop_futures();
         let sources = self.remove_everything();
         let jobs = self.core.jobs.borrow_mut().drain();

@@ -18,6 +18,7 @@ mod core;
 mod durability;
 mod handle;
 mod jobs;
+mod mailbox;
 mod periodic;
 pub mod poller;
 mod ready;
@@ -46,6 +47,7 @@ pub use self::core::{Exit, Options, PanicPolicy};
 #[doc(hidden)]
 pub use self::durability::abort_for_durability;
 pub use self::handle::Handle;
+pub use self::mailbox::{Sender, Unsent};
 pub use self::periodic::{AlreadyRunning, Periodic};
 pub use self::poller::{Direction, Pollable, Poller, PollerKind, Readiness, Wake};
 pub use self::remote::{CallerIsReactor, Closed, Remote};

@@ -313,5 +313,6 @@ impl Handle {
         let deadline = self.core.shutdown.borrow_mut().deadline.take();
         drop(deadline);
         self.core.inbox.close();
+        self.shut_mailboxes();
     }
 }

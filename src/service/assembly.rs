@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buffer::disk::OpenError;
-use crate::config::{Component, Config, Parts};
+use crate::config::{Component, Config, Parts, Pipeline};
 use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::component::{Resources, Sink, Source};
 use crate::pipeline::facts::Facts;
-use crate::pipeline::graph::Pipeline;
+use crate::pipeline::graph;
 use crate::pipeline::host::Host;
 use crate::pipeline::intake::{Engine, Flow, Outlet};
 use crate::pipeline::letter::Vias;
@@ -28,8 +28,10 @@ use crate::transport::{ListenError, Network};
 use super::books::{log_pipeline, log_sink};
 use super::buffers::{Buffers, PortMaking};
 use super::certificates;
+use super::change::Changing;
 use super::departures::Departures;
 use super::wiring::{self, fed_by};
+use super::workers::{Crew, Relay, Seat, Target};
 use super::{EXIT_CUT, EXIT_TEMPORARY};
 
 /// Everything that flows, and the components that make it flow.
@@ -38,11 +40,15 @@ pub struct Daemon {
     pub(super) config: RefCell<Rc<Config>>,
     pub(super) world: World,
     pub(super) vias: Vias,
-    pub(super) pipelines: RefCell<Rc<[Rc<Pipeline>]>>,
+    pub(super) pipelines: RefCell<Rc<[Rc<graph::Pipeline>]>>,
     /// Out of their cells while they run: a component may make anything happen.
     pub(super) sources: RefCell<Vec<Named<dyn Source, Outlet>>>,
     pub(super) sinks: RefCell<Vec<Named<dyn Sink, Inlet>>>,
+    /// The ways to pipelines that other reactors have, by the pipeline's name; as many as there
+    /// ever were.
+    pub(super) relays: RefCell<Vec<Named<dyn Sink, Inlet>>>,
     pub(super) departures: Departures,
+    pub(super) change: Changing,
 }
 
 /// What a daemon lives on.
@@ -55,6 +61,8 @@ pub struct World {
     pub buffers: Buffers,
     /// What components may ask for; the network among it.
     pub resources: RefCell<Resources>,
+    /// The reactor that it is of, and the others.
+    pub crew: Rc<Crew>,
 }
 
 pub(super) struct Named<T: ?Sized, End> {
@@ -127,9 +135,44 @@ impl World {
     pub(super) fn lend<T>(&self, label: &str, start: impl FnOnce(&Resources) -> T) -> T {
         // Held while the component starts: nobody else has any use for it meanwhile.
         let mut resources = self.resources.borrow_mut();
-        let network = resources.get::<Network>().owned_by(label);
+        let network = resources.get::<Network>().shared_by(label);
         resources.lend(network);
         start(&resources)
+    }
+
+    /// What hands over to the reactor that has the sink `of`, if another one does.
+    pub(super) fn relay_to(&self, of: &Component) -> Option<Box<dyn Sink>> {
+        let owner = self.crew.seat().elsewhere_sink(of)?;
+        let target = Target::Sink(Arc::clone(&of.name));
+        Some(Box::new(Relay::new(&self.crew, owner, target)))
+    }
+
+    /// For each pipeline of `config` the way to the reactor that has it, if another one does;
+    /// `relays` are those there are, and get those that are new.
+    pub(super) fn elsewhere(
+        &self,
+        config: &Config,
+        vias: &Vias,
+        relays: &RefCell<Vec<Named<dyn Sink, Inlet>>>,
+    ) -> Vec<Option<Rc<Port>>> {
+        let way = |of: &Pipeline| {
+            let owner = self.crew.seat().elsewhere_pipeline(of)?;
+            let mut relays = relays.borrow_mut();
+            if let Some(known) = relays.iter().find(|relay| relay.name == of.name) {
+                return Some(Rc::clone(known.end.port()));
+            }
+            let port = self.buffers.pipeline_port(&of.name, &self.making(vias));
+            let target = Target::Pipeline(Arc::clone(&of.name));
+            relays.push(Named {
+                name: Arc::clone(&of.name),
+                kind: "relay",
+                component: Box::new(Relay::new(&self.crew, owner, target)),
+                end: port.inlet(),
+                is_started: false,
+            });
+            Some(port)
+        };
+        config.pipelines.iter().map(way).collect()
     }
 
     pub(super) fn network(&self) -> Network {
@@ -148,7 +191,7 @@ impl Daemon {
             .network()
             .tls()
             .add(&certificates::materials(&config)?);
-        let vias = Vias::default();
+        let (vias, seat) = (Vias::default(), world.crew.seat());
         let port = |sink: &Component| {
             let opening = world.buffers.opening(sink, world.scheduler.wall());
             let opened = opening.and_then(|opening| opening.map(|it| it.run()).transpose());
@@ -160,14 +203,18 @@ impl Daemon {
         };
         let ports = config.sinks.iter().map(port);
         let ports = ports.collect::<Result<Vec<_>, StartError>>()?;
-        share_kept(&world.memory, &ports);
+        share_kept(&world.memory, seat, &ports);
+        let relays = RefCell::default();
+        let elsewhere = world.elsewhere(&config, &vias, &relays);
         let steps = parts.steps.into_iter();
         let stages = steps.map(|of_one| of_one.into_iter().map(wiring::Stage::Made).collect());
-        let pipelines = wiring::pipelines(&config, stages.collect(), &ports, &[]);
+        let pipelines = wiring::pipelines(&config, stages.collect(), &ports, &elsewhere, &[]);
         vias.set(pipelines.iter().map(|pipeline| pipeline.via()));
         let scheduler = Rc::clone(&world.scheduler);
-        let engine = Engine::new(world.memory.clone(), scheduler, ports.clone());
+        let all_ports = ports.iter().chain(elsewhere.iter().flatten()).cloned();
+        let engine = Engine::new(world.memory.clone(), scheduler, all_ports.collect());
         let sources = config.sources.iter().zip(parts.sources);
+        let sources = sources.filter(|(of, _)| seat.has_source(of));
         let sources = sources.map(|(of, component)| {
             let fed = fed_by(&config, &pipelines, &of.name);
             let outlet = engine.outlet(&of.name, stage(of, &fed), fed);
@@ -175,9 +222,12 @@ impl Daemon {
         });
         let sources = sources.collect();
         let sinks = config.sinks.iter().zip(parts.sinks).zip(&ports);
-        let sinks = sinks.map(|((of, component), port)| Named::new(of, component, port.inlet()));
+        let sinks = sinks.map(|((of, component), port)| {
+            let component = world.relay_to(of).unwrap_or(component);
+            Named::new(of, component, port.inlet())
+        });
         let sinks = sinks.collect();
-        Ok(Rc::new(Daemon {
+        let daemon = Rc::new(Daemon {
             engine,
             config: RefCell::new(Rc::new(config)),
             world,
@@ -185,8 +235,12 @@ impl Daemon {
             pipelines: RefCell::new(pipelines.into()),
             sources: RefCell::new(sources),
             sinks: RefCell::new(sinks),
+            relays,
             departures: Departures::default(),
-        }))
+            change: Changing::default(),
+        });
+        daemon.world.crew.attach(&daemon);
+        Ok(daemon)
     }
 
     /// Starts every sink, then every source. The answer has a line for each thing that is
@@ -197,11 +251,20 @@ impl Daemon {
     /// it want to be stopped with [`Daemon::give_up`].
     pub fn start(&self) -> Result<Vec<(String, String)>, StartError> {
         let mut about = Vec::new();
+        self.start_relays()?;
         start_each(&self.sinks, |sink| self.start_sink(sink, &mut about))?;
         start_each(&self.sources, |source| {
             self.start_source(source, &mut about)
         })?;
         Ok(about)
+    }
+
+    /// Starts the ways to pipelines of other reactors that are new.
+    pub(super) fn start_relays(&self) -> Result<(), StartError> {
+        start_each(&self.relays, |relay| match relay.is_started {
+            true => Ok(()),
+            false => self.start_sink(relay, &mut Vec::new()),
+        })
     }
 
     pub(super) fn start_sink(
@@ -232,9 +295,40 @@ impl Daemon {
         note(about, label, lines)
     }
 
+    /// The way into the sink `name`, where it is this reactor's.
+    pub(super) fn port_here(&self, name: &str) -> Option<Rc<Port>> {
+        let ports = self.engine.ports();
+        let is_it = |port: &&Rc<Port>| port.name() == name && !port.is_relay();
+        ports.iter().find(is_it).cloned()
+    }
+
+    /// Whether what another reactor hands over has a place here.
+    pub(super) fn has_target(&self, target: &Target) -> bool {
+        match target {
+            Target::Sink(name) => self.port_here(name).is_some(),
+            Target::Pipeline(name) => {
+                let pipelines = self.pipelines.borrow();
+                let is_it =
+                    |it: &Rc<graph::Pipeline>| *it.name() == **name && it.elsewhere().is_none();
+                pipelines.iter().any(is_it)
+            }
+        }
+    }
+
     /// What components ask of the daemon.
     pub(super) fn host(&self) -> Host {
         self.world.resources.borrow().get::<Host>().clone()
+    }
+
+    /// This reactor and the others.
+    pub(super) fn crew(&self) -> &Rc<Crew> {
+        &self.world.crew
+    }
+
+    /// Events that were handed over to other reactors so far.
+    pub(super) fn handed_events(&self) -> u64 {
+        let ports = self.engine.ports();
+        ports.iter().map(|port| port.ledger().handed.get()).sum()
     }
 
     /// The network that components are lent.
@@ -276,7 +370,10 @@ impl Daemon {
         let sinks = each(&self.sinks, |sink| {
             sink.is_started.then(|| sink.component.stop())
         });
-        let stopped = sources.into_iter().chain(sinks).flatten();
+        let relays = each(&self.relays, |relay| {
+            relay.is_started.then(|| relay.component.stop())
+        });
+        let stopped = sources.into_iter().chain(sinks).chain(relays).flatten();
         join_all(stopped.collect::<Vec<_>>()).add_both(|_| ())
     }
 
@@ -295,6 +392,7 @@ impl Daemon {
     pub fn finish(&self) -> Deferred<()> {
         each(&self.sources, |source| source.component.close());
         let mut stopped = each(&self.sinks, |sink| sink.component.stop());
+        stopped.extend(each(&self.relays, |relay| relay.component.stop()));
         stopped.extend(self.departures.finish());
         let engine = Rc::clone(&self.engine);
         join_all(stopped).add_both(move |_| {
@@ -378,12 +476,12 @@ impl Daemon {
     }
 
     /// The pipelines, for whoever reads their books.
-    pub fn pipelines(&self) -> Rc<[Rc<Pipeline>]> {
+    pub fn pipelines(&self) -> Rc<[Rc<graph::Pipeline>]> {
         Rc::clone(&self.pipelines.borrow())
     }
 
     /// The pipelines, and those of former configurations through which something still goes.
-    pub fn all_pipelines(&self) -> Vec<Rc<Pipeline>> {
+    pub fn all_pipelines(&self) -> Vec<Rc<graph::Pipeline>> {
         let mut pipelines = self.pipelines().to_vec();
         pipelines.extend(self.departures.pipelines());
         pipelines
@@ -462,14 +560,14 @@ fn note(
 const KEPT_SHARE: usize = 8;
 
 /// Each sink may keep as much as the others.
-pub(super) fn share_kept(memory: &Memory, ports: &[Rc<Port>]) {
-    let kept = memory.limit_bytes() / KEPT_SHARE / ports.len().max(1);
+pub(super) fn share_kept(memory: &Memory, seat: Seat, ports: &[Rc<Port>]) {
+    let kept = memory.limit_bytes() / KEPT_SHARE / (ports.len() * seat.count).max(1);
     ports.iter().for_each(|port| port.limit_kept(kept));
 }
 
 /// The stage at which a source acknowledges: as it says, else *durable* where every sink that
 /// its events wait for has a disk buffer.
-pub(super) fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
+pub(super) fn stage(source: &Component, fed: &[Rc<graph::Pipeline>]) -> Stage {
     match source.options.word("ack") {
         "received" => return Stage::Received,
         "durable" => return Stage::Durable,
@@ -479,7 +577,7 @@ pub(super) fn stage(source: &Component, fed: &[Rc<Pipeline>]) -> Stage {
     let mut sinks = Vec::new();
     fed.iter()
         .for_each(|pipeline| pipeline.add_stoppers(&mut sinks));
-    let all_on_disk = sinks.iter().all(|sink| sink.port.queue().is_disk());
+    let all_on_disk = sinks.iter().all(|sink| sink.port.is_durable());
     if all_on_disk && !sinks.is_empty() {
         Stage::Durable
     } else {

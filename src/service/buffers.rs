@@ -17,12 +17,14 @@ use crate::config::{Component, Config};
 use crate::deferred::Failure;
 use crate::pipeline::letter::Vias;
 use crate::pipeline::memory::Memory;
-use crate::pipeline::port::Port;
+use crate::pipeline::port::{Port, Relay};
 use crate::pipeline::queue::{Queue, WhenFull};
 use crate::pipeline::shared_options::{self, Durability as Wanted};
 use crate::reactor::{Handle, Pool};
 use crate::telemetry::events::{BufferDamaged, BufferOpened};
 use crate::time::{Scheduler, WallTime};
+
+use super::workers::Seat;
 
 /// What buffers are made with.
 pub struct Buffers {
@@ -34,6 +36,8 @@ pub struct Buffers {
     pub submit: Submit,
     /// 16 bytes that nobody else has, for a buffer that is new.
     pub new_uuid: Box<dyn Fn() -> [u8; 16]>,
+    /// The reactor whose buffers they are.
+    pub seat: Seat,
 }
 
 impl Buffers {
@@ -44,7 +48,13 @@ impl Buffers {
             state_dir: state_dir.to_path_buf(),
             submit: submit(handle),
             new_uuid: Box::new(random_uuid),
+            seat: Seat::ALONE,
         }
+    }
+
+    /// For the reactor at `seat`.
+    pub fn at(self, seat: Seat) -> Buffers {
+        Buffers { seat, ..self }
     }
 
     /// What opens the disk buffer of the sink `of`, if it has one; it may block.
@@ -52,7 +62,7 @@ impl Buffers {
     /// # Errors
     /// Its options say nothing that a buffer can be.
     pub fn opening(&self, of: &Component, now: WallTime) -> Result<Option<Opening>, Failure> {
-        let Some(size) = of.options.maybe_size("buffer.disk") else {
+        let Some(size) = Plan::at(self.seat, of).disk_bytes else {
             return Ok(None);
         };
         Ok(Some(Opening {
@@ -71,13 +81,30 @@ impl Buffers {
         opened: Option<OpenedBuffer>,
         making: &PortMaking<'_>,
     ) -> Rc<Port> {
-        let plan = Plan::of(of);
+        let plan = Plan::at(self.seat, of);
         let queue: Box<dyn Queue> = match opened {
             None => Box::new(plan.memory_queue()),
             Some(opened) => self.disk_queue(of, opened, making),
         };
         let scheduler = Rc::clone(making.scheduler);
-        Port::new(&of.name, plan.when_full, queue, scheduler)
+        let port = Port::new(&of.name, plan.when_full, queue, scheduler);
+        port.set_relay(plan.relay);
+        port
+    }
+
+    /// The way to a pipeline that another reactor has.
+    pub fn pipeline_port(&self, name: &str, making: &PortMaking<'_>) -> Rc<Port> {
+        let queue = Box::new(MemoryQueue::new(RELAYED_BYTES));
+        let scheduler = Rc::clone(making.scheduler);
+        let port = Port::new(
+            &format!("pipeline.{name}"),
+            WhenFull::Block,
+            queue,
+            scheduler,
+        );
+        // How far its events come is asked of the sinks that they go to.
+        port.set_relay(Some(Relay { is_disk: false }));
+        port
     }
 
     /// A queue over a disk buffer that is open.
@@ -87,7 +114,7 @@ impl Buffers {
         opened: OpenedBuffer,
         making: &PortMaking<'_>,
     ) -> Box<dyn Queue> {
-        let plan = Plan::of(of);
+        let plan = Plan::at(self.seat, of);
         Box::new(DiskQueue::new(Making {
             name: Rc::from(&*of.name),
             opened: opened.opened,
@@ -154,6 +181,8 @@ pub struct Plan {
     pub memory_bytes: usize,
     /// On disk, in bytes.
     pub disk_bytes: Option<u64>,
+    /// The sink is with another reactor.
+    pub relay: Option<Relay>,
 }
 
 impl Plan {
@@ -169,7 +198,24 @@ impl Plan {
             when_full,
             memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
             disk_bytes: of.options.maybe_size("buffer.disk"),
+            relay: None,
         }
+    }
+
+    /// The plan of what the reactor at `seat` has of the sink `of`: where each of them has a
+    /// buffer, they share the memory that it may take. What is to be done when it is full is for
+    /// the reactor to say that has the sink.
+    pub fn at(seat: Seat, of: &Component) -> Plan {
+        let mut plan = Plan::of(of);
+        if seat.elsewhere_sink(of).is_some() {
+            let is_disk = plan.disk_bytes.take().is_some();
+            plan.relay = Some(Relay { is_disk });
+            plan.when_full = WhenFull::Block;
+        }
+        if plan.relay.is_some() || !of.is_single {
+            plan.memory_bytes = (plan.memory_bytes / seat.count).max(1);
+        }
+        plan
     }
 
     /// A buffer in memory.
@@ -305,6 +351,9 @@ pub(super) fn random_uuid() -> [u8; 16] {
     uuid[8..].copy_from_slice(&half());
     uuid
 }
+
+/// What waits to be handed over to a pipeline that another reactor has, in bytes.
+const RELAYED_BYTES: usize = 4 << 20;
 
 /// The folder of all disk buffers, beneath `state_dir`.
 pub const FOLDER: &str = "buffer";

@@ -8,18 +8,18 @@
 //! pipelines. Sockets stay open where the new sources listen in the same place. Ports, and the
 //! buffers in them, go by the sink's name, whatever the sink becomes.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::difference::{Difference, is_same_component};
 use crate::config::{Component, Config};
-use crate::deferred::{Failure, join_all};
+use crate::deferred::{Deferred, Failure, Promise, join_all};
 use crate::pipeline::component::{Sink, Source};
 use crate::pipeline::graph::Pipeline;
 use crate::pipeline::intake::Outlet;
 use crate::pipeline::options::Mistake;
-use crate::pipeline::part::Stage;
 use crate::pipeline::port::{Inlet, Port};
 
 use crate::transport::tls::Materials;
@@ -45,6 +45,24 @@ enum Choice<T> {
     Made(T),
 }
 
+/// The change that is under way, between its two steps.
+#[derive(Default)]
+pub(super) struct Changing {
+    ready: RefCell<Option<Ready>>,
+    /// Fired when no other reactor has anything left for sinks that are removed.
+    others_gone: RefCell<Vec<Promise<()>>>,
+}
+
+/// All that is to be exchanged.
+struct Ready {
+    old: Rc<Config>,
+    new: Config,
+    prepared: Prepared,
+    /// Disk buffers for ports that there are.
+    opened: OpenedBuffers,
+    materials: Materials,
+}
+
 /// Everything that is made for the new configuration before anything is touched.
 struct Prepared {
     sources: Vec<Choice<Named<dyn Source, Outlet>>>,
@@ -52,6 +70,8 @@ struct Prepared {
     /// In the order of the new configuration.
     ports: Vec<Rc<Port>>,
     stages: Vec<Vec<wiring::Stage>>,
+    /// The ways to pipelines of other reactors, in the order of the new configuration.
+    elsewhere: Vec<Option<Rc<Port>>>,
     about: Vec<(String, String)>,
 }
 
@@ -67,10 +87,8 @@ impl Daemon {
             if is_open {
                 continue;
             }
-            let opening = self
-                .world
-                .buffers
-                .opening(sink, self.world.scheduler.wall());
+            let now = self.world.scheduler.wall();
+            let opening = self.world.buffers.opening(sink, now);
             openings.extend(opening.map_err(|failure| refusal("sink", sink, failure))?);
         }
         Ok(openings)
@@ -94,11 +112,25 @@ impl Daemon {
     pub fn change(
         self: &Rc<Self>,
         new: Config,
-        mut opened: OpenedBuffers,
+        opened: OpenedBuffers,
         materials: Materials,
     ) -> Result<Changed, StartError> {
+        self.prepare_change(new, opened, materials)?;
+        Ok(self.commit_change())
+    }
+
+    /// The first step of a change: makes and starts what is new, and touches nothing. Until the
+    /// second one what the new sources receive waits at them.
+    ///
+    /// # Errors
+    /// As [`Daemon::change`].
+    pub fn prepare_change(
+        self: &Rc<Self>,
+        new: Config,
+        mut opened: OpenedBuffers,
+        materials: Materials,
+    ) -> Result<(), StartError> {
         let old = self.config();
-        let mut difference = Difference::between(&old, &new);
         self.departures.forget_pipelines();
         let network = self.world.network();
         network.tls().add(&materials);
@@ -111,10 +143,70 @@ impl Daemon {
                 return Err(error);
             }
         };
+        let ready = Ready {
+            old,
+            new,
+            prepared,
+            opened,
+            materials,
+        };
+        *self.change.ready.borrow_mut() = Some(ready);
+        Ok(())
+    }
+
+    /// The second step: goes over to what was prepared. Without a first step nothing changes.
+    pub fn commit_change(self: &Rc<Self>) -> Changed {
+        let ready = self.change.ready.borrow_mut().take();
+        let Some(ready) = ready else {
+            return Changed {
+                difference: Difference::default(),
+                about: Vec::new(),
+            };
+        };
+        let mut difference = Difference::between(&ready.old, &ready.new);
+        let network = self.world.network();
         network.commit_handover();
-        difference.renewed = network.tls().replace(materials);
-        let about = self.commit(&old, new, prepared, opened);
-        Ok(Changed { difference, about })
+        difference.renewed = network.tls().replace(ready.materials);
+        let about = self.commit(&ready.old, ready.new, ready.prepared, ready.opened);
+        self.world.crew.take_early(self);
+        Changed { difference, about }
+    }
+
+    /// In place of the second step: everything stays as it was.
+    pub fn abort_change(self: &Rc<Self>) {
+        let ready = self.change.ready.borrow_mut().take();
+        if let Some(ready) = ready {
+            self.take_back(ready.prepared);
+            self.close_unwanted(ready.opened);
+            self.world.crew.take_early(self);
+        }
+    }
+
+    /// Whether a change is under way.
+    pub(super) fn is_changing(&self) -> bool {
+        self.change.ready.borrow().is_some()
+    }
+
+    /// No other reactor has anything left for sinks that are removed.
+    pub(super) fn others_gone(&self) {
+        let waiting = self.change.others_gone.take();
+        for promise in waiting {
+            promise.callback(());
+        }
+    }
+
+    /// Fires when nothing comes any more for the sink, which is removed: of what other reactors
+    /// have for it they know when they have handed it over.
+    pub(super) fn is_left_by_others(&self, port: &Port) -> Deferred<()> {
+        let config = self.config();
+        let seat = self.world.crew.seat();
+        let is_others_too = config.sinks.iter().all(|sink| *sink.name != *port.name());
+        if seat.is_alone() || port.is_relay() || !is_others_too {
+            return Deferred::ready(());
+        }
+        let (promise, deferred) = Deferred::new();
+        self.change.others_gone.borrow_mut().push(promise);
+        deferred
     }
 
     fn prepare(
@@ -123,15 +215,19 @@ impl Daemon {
         new: &Config,
         opened: &mut OpenedBuffers,
     ) -> Result<Prepared, StartError> {
-        let stages = wiring::stages(old, new).map_err(|failure| StartError {
+        let seat = self.world.crew.seat();
+        let stages = wiring::stages(seat, old, new).map_err(|failure| StartError {
             component: "daemon".to_owned(),
             failure,
         })?;
+        let elsewhere = self.world.elsewhere(new, &self.vias, &self.relays);
+        self.start_relays()?;
         let mut prepared = Prepared {
             sources: Vec::new(),
             sinks: Vec::new(),
             ports: Vec::new(),
             stages,
+            elsewhere,
             about: Vec::new(),
         };
         let made = self.make_sinks(old, new, opened, &mut prepared);
@@ -152,16 +248,20 @@ impl Daemon {
         opened: &mut OpenedBuffers,
         prepared: &mut Prepared,
     ) -> Result<(), StartError> {
+        let seat = self.world.crew.seat();
         for of in &new.sinks {
             let port = self.port_of(&of.name);
             // An earlier disk buffer may have been emptied, and closed, since it was looked for.
             let is_open = |port: &Rc<Port>| port.has_disk();
             let has_disk = opened.contains_key(&of.name) || port.as_ref().is_some_and(is_open);
-            if port.is_some() && Plan::of(of).disk_bytes.is_some() && !has_disk {
+            let wants_disk = Plan::at(seat, of).disk_bytes.is_some();
+            if port.is_some() && wants_disk && !has_disk {
                 let why = "its disk buffer was closed a moment ago; reload again";
                 return Err(refusal("sink", of, Failure::msg(why)));
             }
-            let is_kept = old.sinks.iter().any(|sink| is_kept(sink, of)) && port.is_some();
+            let stays = |sink: &Component| seat.elsewhere_sink(sink) == seat.elsewhere_sink(of);
+            let mut same = old.sinks.iter().filter(|sink| is_kept(sink, of));
+            let is_kept = port.is_some() && same.any(stays);
             let port = match port {
                 Some(port) => port,
                 None if self.departures.is_closing(&of.name) => {
@@ -181,7 +281,10 @@ impl Daemon {
                 prepared.sinks.push(Choice::Kept);
                 continue;
             }
-            let component = built(of.build_sink(), "sink", of)?;
+            let component = match self.world.relay_to(of) {
+                Some(relay) => relay,
+                None => built(of.build_sink(), "sink", of)?,
+            };
             let mut sink: Named<dyn Sink, Inlet> = Named::new(of, component, inlet);
             let started = self.start_sink(&mut sink, &mut prepared.about);
             prepared.sinks.push(Choice::Made(sink));
@@ -196,13 +299,14 @@ impl Daemon {
         new: &Config,
         prepared: &mut Prepared,
     ) -> Result<(), StartError> {
-        for of in &new.sources {
-            if old.sources.iter().any(|source| is_kept(source, of)) {
+        for of in self.sources_here(new) {
+            let mut former = self.sources_here(old).into_iter();
+            if former.any(|source| is_kept(source, of)) {
                 prepared.sources.push(Choice::Kept);
                 continue;
             }
             let component = built(of.build_source(), "source", of)?;
-            let outlet = self.engine.outlet(&of.name, Stage::Received, Vec::new());
+            let outlet = self.engine.gated_outlet(&of.name);
             let mut source: Named<dyn Source, Outlet> = Named::new(of, component, outlet);
             let started = self.start_source(&mut source, &mut prepared.about);
             prepared.sources.push(Choice::Made(source));
@@ -253,13 +357,16 @@ impl Daemon {
             sinks,
             ports,
             stages,
+            elsewhere,
             about,
         } = prepared;
-        share_kept(&self.world.memory, &ports);
+        share_kept(&self.world.memory, self.world.crew.seat(), &ports);
         self.exchange_buffers(&new, &ports, opened);
-        self.exchange_pipelines(old, &new, stages, &ports);
-        let (sources, old_sources) = exchanged(&new.sources, self.sources.take(), sources);
-        let (sinks, old_sinks) = exchanged(&new.sinks, self.sinks.take(), sinks);
+        self.exchange_pipelines(old, &new, stages, (&ports, &elsewhere));
+        let here = self.sources_here(&new);
+        let (sources, old_sources) = exchanged(&here, self.sources.take(), sources);
+        let all_sinks: Vec<_> = new.sinks.iter().collect();
+        let (sinks, old_sinks) = exchanged(&all_sinks, self.sinks.take(), sinks);
         let fresh: Vec<Inlet> = sinks
             .iter()
             .filter(|it| it.1)
@@ -285,6 +392,7 @@ impl Daemon {
         let mut all_ports = ports;
         let removed_ports = removed.iter().map(|sink| Rc::clone(sink.end.port()));
         all_ports.extend(removed_ports.chain(self.departures.ports()));
+        all_ports.extend(elsewhere_ports(&self.relays));
         self.engine.set_ports(all_ports);
         replaced
             .into_iter()
@@ -300,7 +408,8 @@ impl Daemon {
 
     fn exchange_buffers(&self, new: &Config, ports: &[Rc<Port>], mut opened: OpenedBuffers) {
         for (of, port) in new.sinks.iter().zip(ports) {
-            let plan = Plan::of(of);
+            let plan = Plan::at(self.world.crew.seat(), of);
+            port.set_relay(plan.relay);
             if let Some(opened) = opened.remove(&of.name) {
                 let making = self.world.making(&self.vias);
                 port.set_queue(self.world.buffers.disk_queue(of, opened, &making));
@@ -316,13 +425,13 @@ impl Daemon {
         old: &Config,
         new: &Config,
         stages: Vec<Vec<wiring::Stage>>,
-        ports: &[Rc<Port>],
+        (ports, elsewhere): (&[Rc<Port>], &[Option<Rc<Port>>]),
     ) {
         let before = self.pipelines();
         let former = old.pipelines.iter().zip(before.iter());
         let former = former.map(|(wanted, pipeline)| Former { wanted, pipeline });
         let former: Vec<_> = former.collect();
-        let pipelines = wiring::pipelines(new, stages, ports, &former);
+        let pipelines = wiring::pipelines(new, stages, ports, elsewhere, &former);
         self.vias
             .set(pipelines.iter().map(|pipeline| pipeline.via()));
         let is_gone = |it: &&Rc<Pipeline>| !new.pipelines.iter().any(|of| *of.name == *it.name());
@@ -345,6 +454,13 @@ impl Daemon {
         pipelines.iter().map(find).collect()
     }
 
+    /// The sources of `config` that this reactor has.
+    fn sources_here<'a>(&self, config: &'a Config) -> Vec<&'a Component> {
+        let seat = self.world.crew.seat();
+        let here = config.sources.iter().filter(|of| seat.has_source(of));
+        here.collect()
+    }
+
     /// Whatever delivers does so into the pipelines of today.
     fn feed(
         &self,
@@ -353,7 +469,7 @@ impl Daemon {
         old_sources: &[Named<dyn Source, Outlet>],
     ) {
         let today = self.pipelines();
-        for (of, source) in new.sources.iter().zip(sources) {
+        for (of, source) in self.sources_here(new).into_iter().zip(sources) {
             let fed = fed_by(new, &today, &of.name);
             source.end.feed(stage(of, &fed), fed);
         }
@@ -398,6 +514,13 @@ fn built<T>(
     Err(refusal(role, of, Failure::msg(text)))
 }
 
+/// The ways to pipelines of other reactors.
+fn elsewhere_ports(relays: &RefCell<Vec<Named<dyn Sink, Inlet>>>) -> Vec<Rc<Port>> {
+    let relays = relays.borrow();
+    let ports = relays.iter().map(|relay| Rc::clone(relay.end.port()));
+    ports.collect()
+}
+
 fn made<T>(choices: Vec<Choice<T>>) -> Vec<T> {
     let made = choices.into_iter().filter_map(|choice| match choice {
         Choice::Kept => None,
@@ -411,7 +534,7 @@ type Standing<T, End> = (Named<T, End>, bool);
 
 /// The components of the new configuration, and those that have no place in it.
 fn exchanged<T: ?Sized, End>(
-    new: &[Component],
+    new: &[&Component],
     old: Vec<Named<T, End>>,
     choices: Vec<Choice<Named<T, End>>>,
 ) -> (Vec<Standing<T, End>>, Vec<Named<T, End>>) {

@@ -53,6 +53,8 @@ enum Wanted {
     NoSources,
     NoSinks,
     NothingClosing,
+    /// No sink of another reactor is left to which something is to be handed over.
+    NoRelays,
 }
 
 impl Departures {
@@ -72,6 +74,11 @@ impl Departures {
         self.when(Wanted::NothingClosing)
     }
 
+    /// Fires when everything was handed over that other reactors' removed sinks are to have.
+    pub(super) fn relays_left(&self) -> Deferred<()> {
+        self.when(Wanted::NoRelays)
+    }
+
     fn when(&self, wanted: Wanted) -> Deferred<()> {
         if self.is_so(wanted) {
             return Deferred::ready(());
@@ -85,6 +92,12 @@ impl Departures {
         match wanted {
             Wanted::NoSources => self.sources.borrow().is_empty(),
             Wanted::NoSinks => self.sinks.borrow().is_empty(),
+            Wanted::NoRelays => {
+                let closing = self.closing.borrow();
+                let retiring = self.retiring.borrow();
+                let mut retiring = retiring.iter().map(|sink| sink.end.port());
+                !retiring.any(|port| port.is_relay()) && !closing.iter().any(|it| it.is_relay())
+            }
             Wanted::NothingClosing => self.closing.borrow().is_empty() && self.unwanted.get() == 0,
         }
     }
@@ -264,7 +277,9 @@ impl Daemon {
         let port = Rc::clone(sink.end.port());
         sink.component.drain();
         self.departures.retiring.borrow_mut().push(sink);
-        let emptied = self.engine.emptied(&port);
+        let (engine, emptying) = (Rc::clone(&self.engine), Rc::clone(&port));
+        let left = self.is_left_by_others(&port);
+        let emptied = left.add_both(move |_| engine.emptied(&emptying));
         let emptied = emptied.timeout(self.stop_timeout(), &*self.world.scheduler);
         let daemon = Rc::clone(self);
         drop(emptied.add_both(move |_| {

@@ -31,41 +31,36 @@ pub mod reload;
 mod routes;
 mod status;
 mod status_table;
+mod surroundings;
 mod wiring;
+pub mod workers;
 
-use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher as _, RandomState};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::storage::Storage;
-use crate::buffer::storage_sys::SystemStorage;
 use crate::config::{Config, Parts};
-use crate::deferred::{Deferred, Failure};
-use crate::pipeline::component::Resources;
-use crate::pipeline::host::Host;
+use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::SHUTDOWN;
-use crate::reactor::{
-    Exit, Handle, Options, PanicPolicy, Phase, PollerKind, Reactor, ReactorError, Seams, Signal,
-    start_thread,
-};
-use crate::sources::file::Checkpoints;
+use crate::reactor::{Exit, Handle, Phase, Reactor, ReactorError, Signal, start_thread};
 use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
 use crate::telemetry::layer::{LevelSwitch, Levels};
 use crate::telemetry::tap::Tap;
 use crate::telemetry::{self, Format, LastErrors, Level};
 use crate::time::{Duration, Instant};
-use crate::transport::{FdStore, Inherited, Meter, Network, NetworkOptions, SysNet};
 
 use admin::AdminSocket;
-use assembly::{Daemon, StartError, World};
-use buffers::Buffers;
+use assembly::{Daemon, StartError};
 use metrics::Metrics;
 use paths::Paths;
 use reload::{Making, ReadEnvironment, Reloader};
 use status::Status;
+use surroundings::Common;
+use workers::Crew;
+use workers::pulse::Pulse;
+use workers::thread::{self, Workers};
 
 /// How long each step of the end may take once `stop_timeout` has passed: a disk that hangs would
 /// hold up each of them.
@@ -167,6 +162,7 @@ impl Refusal {
 struct Life {
     reactor: Reactor,
     daemon: Rc<Daemon>,
+    workers: Workers,
     stop: Rc<Stop>,
     certificates: Rc<certificates::Watch>,
     reloader: Rc<Reloader>,
@@ -176,6 +172,23 @@ struct Life {
 const GIVE_UP_TURNS: u32 = 100;
 /// The longest of these turns.
 const GIVE_UP_WAIT: Duration = Duration::from_millis(10);
+
+/// What was started is stopped again, on all reactors.
+fn give_up(reactor: &mut Reactor, daemon: &Rc<Daemon>) {
+    let crew = daemon.crew();
+    let given_up = join_all(crew.ask_all(|daemon| daemon.give_up()));
+    turn_until(reactor, given_up.add_both(|_| ()));
+    crew.dismiss();
+}
+
+/// Files that were moved away are opened anew, whichever reactor has them.
+fn reopen_all(crew: &Rc<Crew>) {
+    let reopen = |daemon: &Rc<Daemon>| {
+        daemon.reopen();
+        Deferred::ready(())
+    };
+    drop(join_all(crew.ask_all(reopen)).add_both(|_| ()));
+}
 
 /// Turns the reactor until `ended` has fired, a second at most: listeners take their paths with
 /// them. What fails here is of no interest beside the reason why the start failed.
@@ -201,20 +214,34 @@ struct Stop {
 
 impl Life {
     fn begin(config: Config, parts: Parts, around: Surroundings) -> Result<Life, Refusal> {
-        let mut reactor = reactor(&config)?;
+        let mut reactor = surroundings::reactor(&config)?;
         let handle = reactor.handle();
         let began = (handle.now(), handle.wall());
         let memory = Memory::new(memory_limit::of(&config.daemon));
-        let world = world(&handle, &memory, &around)?;
+        let common = Common {
+            paths: around.paths.clone(),
+            tap: Arc::clone(&around.tap),
+            memory: memory.clone(),
+            places: Arc::default(),
+        };
+        let (crew, workers, all) = thread::gather(&handle, &config, &common)?;
+        let world = surroundings::world(&handle, Rc::clone(&crew), &common)?;
         for name in world.buffers.orphans(&config) {
             BufferOrphaned { name: &name }.log();
         }
         let daemon = Daemon::new(config, parts, world).map_err(Refusal::Component)?;
-        let about = match daemon.start() {
+        let started = daemon.start().map_err(Refusal::Component);
+        let started = started.and_then(|about| {
+            let of_others = workers.start(&daemon.config(), &all)?;
+            let is_new = |line: &(String, String)| !about.contains(line);
+            let of_others: Vec<_> = of_others.into_iter().filter(is_new).collect();
+            Ok(about.into_iter().chain(of_others).collect::<Vec<_>>())
+        });
+        let about = match started {
             Ok(about) => about,
-            Err(error) => {
-                turn_until(&mut reactor, daemon.give_up());
-                return Err(Refusal::Component(error));
+            Err(refusal) => {
+                give_up(&mut reactor, &daemon);
+                return Err(refusal);
             }
         };
         for (component, line) in about {
@@ -227,6 +254,7 @@ impl Life {
         let mut life = Life {
             reactor,
             daemon,
+            workers,
             stop,
             certificates,
             reloader,
@@ -261,12 +289,13 @@ impl Life {
         };
         let (summary, network) = (self.daemon.summary(), self.daemon.network());
         let certificates = Rc::clone(&self.certificates);
+        let pulse = Pulse::new(self.daemon.crew());
         handle.call_when_running(move |handle| {
             network.settle_store();
             certificates.look();
             started.log();
             notify::ready(handle, &summary);
-            notify::feed_watchdog(handle);
+            notify::feed_watchdog(handle, move || pulse.is_felt());
         });
     }
 
@@ -298,7 +327,7 @@ impl Life {
 
     /// What was started is stopped again: the daemon cannot have what it was told to.
     fn refused(&mut self, failure: Failure) -> Refusal {
-        turn_until(&mut self.reactor, self.daemon.give_up());
+        give_up(&mut self.reactor, &self.daemon);
         let component = "daemon".to_owned();
         Refusal::Component(StartError { component, failure })
     }
@@ -308,25 +337,23 @@ impl Life {
         let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
         handle.on_shutdown(Phase::Before, "drain", move |_| {
             daemon.network().keep_stored();
-            daemon.drain().add_both(move |_| {
+            let crew = Rc::clone(daemon.crew());
+            crew.drain().add_both(move |_| {
                 stop.is_drained.set(true);
-                daemon
-                    .finish()
-                    .add_both(move |_| stop.is_finished.set(true))
+                crew.finish().add_both(move |_| stop.is_finished.set(true))
             })
         });
-        let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
+        let (crew, stop) = (Rc::clone(self.daemon.crew()), Rc::clone(&self.stop));
         handle.on_shutdown(Phase::During, "abandon", move |_| {
             if stop.is_finished.get() {
                 return Deferred::ready(());
             }
-            daemon.abandon(SHUTDOWN);
-            // A sink that does not stop keeps no buffer from being closed.
-            let closed = daemon.close_buffers();
-            if stop.is_drained.get() {
-                return closed;
-            }
-            daemon.finish()
+            crew.abandon(stop.is_drained.get())
+        });
+        let crew = Rc::clone(self.daemon.crew());
+        handle.on_shutdown(Phase::After, "workers", move |_| {
+            crew.dismiss();
+            Deferred::ready(())
         });
     }
 
@@ -336,7 +363,7 @@ impl Life {
         let mut asked = 0;
         let answer = move |handle: &Handle, signal: Signal| match signal {
             Signal::Usr2 => daemon.log_counts(),
-            Signal::Usr1 => daemon.reopen(),
+            Signal::Usr1 => reopen_all(daemon.crew()),
             // It opens files anew, too. What came of it is in the log.
             Signal::Hup => drop(reloader.reload(signal.name()).add_both(|_| ())),
             Signal::Term | Signal::Int => {
@@ -374,7 +401,9 @@ impl Life {
         let handle = self.reactor.handle();
         let exit = self.reactor.run();
         let daemon = &self.daemon;
-        let left = daemon.open_events();
+        let others = self.workers.ended(FINISH_MAX);
+        let left: u64 = others.iter().map(|ended| ended.open_events).sum();
+        let left = left + daemon.open_events();
         daemon.log_counts();
         let cut = match exit {
             Err(error) => format!("the reactor failed: {error}"),
@@ -466,28 +495,6 @@ fn cut_off(daemon: &Daemon) -> String {
     format!("{lost} events were not delivered before the stop's limit (stop_timeout)")
 }
 
-fn reactor(config: &Config) -> Result<Reactor, Refusal> {
-    let options = &config.daemon;
-    let kind = match options.word("poller") {
-        "poll" => PollerKind::Poll,
-        "select" => PollerKind::Select,
-        _ => PollerKind::Epoll,
-    };
-    let panic = match options.word("panic") {
-        "exit" => PanicPolicy::Exit,
-        _ => PanicPolicy::Continue,
-    };
-    let seams = Seams::system(kind);
-    let seams = seams.map_err(|error| Refusal::System("cannot make a poller", error))?;
-    let options = Options {
-        panic,
-        drain_timeout: options.duration("stop_timeout"),
-        finish_timeout: FINISH_MAX,
-        ..Options::default()
-    };
-    Reactor::new(seams, options).map_err(Refusal::Reactor)
-}
-
 /// What a reload needs, and what it brings into force beside the components.
 fn reloader(
     daemon: &Rc<Daemon>,
@@ -514,65 +521,4 @@ fn reloader(
         is_stopping: stop.is_asked(),
         apply: Box::new(apply),
     })
-}
-
-/// What the daemon lives on.
-fn world(handle: &Handle, memory: &Memory, around: &Surroundings) -> Result<World, Refusal> {
-    let paths = &around.paths;
-    let mut resources = resources(handle, memory, around)?;
-    let storage = Arc::clone(resources.get::<Arc<dyn Storage>>());
-    resources.lend(Checkpoints::new(
-        handle,
-        Arc::clone(&storage),
-        &paths.state_dir,
-    ));
-    Ok(World {
-        memory: memory.clone(),
-        scheduler: Rc::new(handle.clone()),
-        buffers: Buffers::new(handle, storage, &paths.state_dir),
-        resources: RefCell::new(resources),
-    })
-}
-
-/// What components may ask for.
-fn resources(
-    handle: &Handle,
-    memory: &Memory,
-    around: &Surroundings,
-) -> Result<Resources, Refusal> {
-    let net = SysNet::new();
-    let net = net.map_err(|error| Refusal::System("cannot reserve a descriptor", error))?;
-    let options = NetworkOptions {
-        meter: Some(Arc::new(MemoryMeter(memory.clone()))),
-        seed: seed(handle),
-        inherited: Inherited::from_environment(),
-        store: FdStore::from_environment(),
-    };
-    let mut resources = Resources::default();
-    resources.lend(Network::new(handle, Rc::new(net), options));
-    resources.lend(handle.clone());
-    resources.lend::<Arc<dyn Storage>>(Arc::new(SystemStorage));
-    resources.lend(Host::new(&around.paths.state_dir));
-    resources.lend(Arc::clone(&around.tap));
-    Ok(resources)
-}
-
-/// Different for every start, so that a fleet's back-offs are not in step and what is named
-/// after it has a name of its own. std's hash keys are the system's random numbers, and do not
-/// wait for it to have enough of them (F-136).
-fn seed(handle: &Handle) -> u64 {
-    RandomState::new().hash_one((handle.wall().as_micros(), std::process::id()))
-}
-
-/// Received bytes count towards `daemon.memory`.
-struct MemoryMeter(Memory);
-
-impl Meter for MemoryMeter {
-    fn grow(&self, bytes: usize) {
-        self.0.add(bytes);
-    }
-
-    fn shrink(&self, bytes: usize) {
-        self.0.sub(bytes);
-    }
 }

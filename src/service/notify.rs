@@ -1,8 +1,8 @@
 //! What systemd is told, and the watchdog: READY, STATUS, RELOADING, STOPPING, WATCHDOG.
 //!
 //! Without NOTIFY_SOCKET every call does nothing. The keep-alive is sent from the reactor's own
-//! turn, at half the period that systemd asks for: a reactor that loops in a handler sends
-//! none. That timer is the only one of an idle daemon. A manager that reads nothing holds nobody
+//! turn, at half the period that systemd asks for, if the other reactors turn, too: one that loops
+//! in a handler and none is sent. That timer is the only one of an idle daemon. A manager that reads nothing holds nobody
 //! up: what it has no room for is said again later.
 
 use std::ffi::OsStr;
@@ -73,17 +73,19 @@ pub fn extend_while_stopping(reactor: &Handle) {
     });
 }
 
-/// Feeds the watchdog at half its period, if there is one.
-pub fn feed_watchdog(reactor: &Handle) {
+/// Feeds the watchdog at half its period, if there is one, as long as all reactors turn.
+pub fn feed_watchdog(reactor: &Handle, all_turn: impl Fn() -> bool + 'static) {
     if let Some(period) = sd_notify::watchdog_enabled() {
-        feed_every(reactor, period / 2);
+        feed_every(reactor, period / 2, all_turn);
     }
 }
 
-fn feed_every(reactor: &Handle, period: Duration) {
+fn feed_every(reactor: &Handle, period: Duration, all_turn: impl Fn() -> bool + 'static) {
     let _ = reactor.call_later(period, move |reactor| {
-        let _ = is_taken(&text(&[NotifyState::Watchdog])); // or the next one is
-        feed_every(reactor, period);
+        if all_turn() {
+            let _ = is_taken(&text(&[NotifyState::Watchdog])); // or the next one is
+        }
+        feed_every(reactor, period, all_turn);
     });
 }
 

@@ -1,7 +1,7 @@
 //! A reload: the configuration is read again, and the daemon goes over to it or stays as it is.
 //!
 //! Reading, checking and opening of disk buffers happen in jobs; the exchange is one turn of the
-//! reactor ([`super::change`]). One reload runs at a time. Whoever asks while it does is served
+//! reactor ([`super::change`]), or of each, where there are several ([`super::workers`]). One reload runs at a time. Whoever asks while it does is served
 //! by one more, which reads the file after the last of them asked: any number of signals costs
 //! two reloads, and the last configuration wins. A stop wins over a reload.
 //!
@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use crate::config::difference::Difference;
 use crate::config::{self, Config, Loaded, Purpose};
-use crate::deferred::{Deferred, Promise};
+use crate::deferred::{Deferred, Promise, join_all};
 use crate::reactor::{Handle, Pool};
 use crate::telemetry::events::{ReloadFailed, ReloadIgnored, Reloaded};
 use crate::time::{Duration, Instant, Scheduler};
@@ -26,6 +26,7 @@ use super::buffers::{OpenedBuffer, Opening};
 use super::certificates::{self, Watch};
 use super::change::{Changed, OpenedBuffers};
 use super::cli::{self, EXIT_CONFIG};
+use super::workers::change::Next;
 use super::{EXIT_CUT, EXIT_TEMPORARY, notify};
 
 /// Reads the environment of the process, on any thread.
@@ -138,23 +139,40 @@ impl Reloader {
     fn prepare(self: &Rc<Self>, read: Read, report: String) {
         let daemon = &self.making.daemon;
         let mut difference = Difference::between(&daemon.config(), &read.config);
-        if difference.is_empty() {
-            daemon.reopen();
-            difference.renewed = daemon.network().tls().replace(read.materials);
-            return self.succeeded(&difference, report);
-        }
+        let crew = daemon.crew();
         let reloader = Rc::clone(self);
+        if difference.is_empty() {
+            let renewed = join_all(crew.ask_all(move |daemon| {
+                daemon.reopen();
+                let materials = read.materials.clone();
+                Deferred::ready(daemon.network().tls().replace(materials))
+            }));
+            drop(renewed.add_both(move |renewed| {
+                let renewed = renewed.into_iter().flatten().flatten();
+                difference.renewed = renewed.max().unwrap_or(0);
+                reloader.succeeded(&difference, report);
+            }));
+            return;
+        }
         let timers: &dyn Scheduler = &self.making.reactor;
-        let closed = daemon.closed().timeout(CLOSE_LIMIT, timers);
-        drop(closed.add_both(move |closed| {
-            if closed.is_err() {
+        let closed = join_all(crew.ask_all(|daemon| daemon.closed()));
+        let closed = closed.timeout(CLOSE_LIMIT, timers);
+        drop(closed.add_both(move |closed| match closed {
+            Ok(_) => reloader.look_what_to_open(read, report),
+            Err(_) => {
                 let why = "the buffer of a sink that was removed is still being closed";
-                return reloader.failed(EXIT_TEMPORARY, why.to_owned());
+                reloader.failed(EXIT_TEMPORARY, why.to_owned());
             }
-            match reloader.making.daemon.openings(&read.config) {
-                Ok(openings) => reloader.open(read, report, openings),
-                Err(error) => reloader.refused(&error),
-            }
+        }));
+    }
+
+    fn look_what_to_open(self: &Rc<Self>, read: Read, report: String) {
+        let openings = self.making.daemon.crew().openings(&read.config);
+        let reloader = Rc::clone(self);
+        drop(openings.add_both(move |openings| match openings {
+            Ok(Ok(openings)) => reloader.open(read, report, openings),
+            Ok(Err(error)) => reloader.refused(&error),
+            Err(failure) => reloader.failed(EXIT_CUT, failure.text()),
         }));
     }
 
@@ -191,17 +209,30 @@ impl Reloader {
             return self.failed(EXIT_TEMPORARY, stopping().text);
         }
         let Read { config, materials } = read;
-        match self.making.daemon.change(config, opened, materials) {
-            Ok(Changed { difference, about }) => {
-                for (component, line) in about {
-                    tracing::info!(event = "component_started", component, "{line}");
-                }
-                (self.making.apply)(&self.making.daemon.config());
-                self.making.daemon.reopen();
-                self.succeeded(&difference, report);
-            }
-            Err(error) => self.refused(&error),
+        let next = Next {
+            config,
+            opened,
+            materials,
+        };
+        let daemon = &self.making.daemon;
+        let changed = daemon.crew().change(daemon, next);
+        let reloader = Rc::clone(self);
+        drop(changed.add_both(move |changed| match changed {
+            Ok(Ok(changed)) => reloader.changed(changed, report),
+            Ok(Err(error)) => reloader.refused(&error),
+            Err(failure) => reloader.failed(EXIT_CUT, failure.text()),
+        }));
+    }
+
+    fn changed(self: &Rc<Self>, changed: Changed, report: String) {
+        let Changed { difference, about } = changed;
+        for (component, line) in about {
+            tracing::info!(event = "component_started", component, "{line}");
         }
+        let daemon = &self.making.daemon;
+        (self.making.apply)(&daemon.config());
+        super::reopen_all(daemon.crew());
+        self.succeeded(&difference, report);
     }
 
     fn succeeded(self: &Rc<Self>, difference: &Difference, report: String) {

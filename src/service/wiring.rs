@@ -17,6 +17,8 @@ use crate::pipeline::guard::Guarded;
 use crate::pipeline::port::Port;
 use crate::pipeline::step::Step;
 
+use super::workers::Seat;
+
 /// A step of a pipeline that is about to be made.
 pub(super) enum Stage {
     /// The one that stands there in the pipeline's former form.
@@ -37,9 +39,14 @@ pub(super) struct Former<'a> {
 ///
 /// # Errors
 /// A step refused options that it took when the configuration was loaded.
-pub(super) fn stages(old: &Config, new: &Config) -> Result<Vec<Vec<Stage>>, Failure> {
+pub(super) fn stages(seat: Seat, old: &Config, new: &Config) -> Result<Vec<Vec<Stage>>, Failure> {
+    let is_here = |it: &&Wanted| seat.elsewhere_pipeline(it).is_none();
     let of_one = |wanted: &Wanted| {
-        let former = old.pipelines.iter().find(|it| it.name == wanted.name);
+        if !is_here(&wanted) {
+            return Ok(Vec::new());
+        }
+        let mut former = old.pipelines.iter().filter(is_here);
+        let former = former.find(|it| it.name == wanted.name);
         let former = former.map_or(&[][..], |former| &former.steps[..]);
         let mut from = 0;
         let mut stages = Vec::new();
@@ -66,11 +73,13 @@ fn made(step: &StepConfig) -> Result<Box<dyn Step>, Failure> {
     }
 }
 
-/// The pipelines of `config`, by `ports`. Those in `former` end here: their steps are taken.
+/// The pipelines of `config`, by `ports`, each with the way to the reactor that has it, where it
+/// is `elsewhere`. Those in `former` end here: their steps are taken.
 pub(super) fn pipelines(
     config: &Config,
     stages: Vec<Vec<Stage>>,
     ports: &[Rc<Port>],
+    elsewhere: &[Option<Rc<Port>>],
     former: &[Former<'_>],
 ) -> Vec<Rc<Pipeline>> {
     let by_name: HashMap<&str, &Rc<Port>> = ports.iter().map(|port| (port.name(), port)).collect();
@@ -78,19 +87,27 @@ pub(super) fn pipelines(
         let port = by_name.get(&**sink);
         Rc::clone(port.expect("the wiring was checked when it was loaded"))
     };
-    let make = |(wanted, stages): (&Wanted, Vec<Stage>)| {
+    let make = |((wanted, stages), elsewhere): ((&Wanted, Vec<Stage>), &Option<Rc<Port>>)| {
+        let stages = if elsewhere.is_some() {
+            Vec::new()
+        } else {
+            stages
+        };
         let former = former.iter().find(|it| it.wanted.name == wanted.name);
         let taken = former.map_or(Vec::new(), |former| former.pipeline.take_steps());
         let steps = labelled(wanted, stages, taken);
         let routes = wanted.to.iter().map(|to| route(to, find(&to.sink)));
         let routes = routes.collect();
         let errors_to = wanted.errors_to.as_ref().map(find);
-        match former {
+        let made = match former {
             Some(former) => former.pipeline.succeeded_by(steps, routes, errors_to),
             None => Pipeline::new(&wanted.name, steps, routes, errors_to),
-        }
+        };
+        made.set_elsewhere(elsewhere.clone());
+        made
     };
-    let made: Vec<_> = config.pipelines.iter().zip(stages).map(make).collect();
+    let wanted = config.pipelines.iter().zip(stages).zip(elsewhere);
+    let made: Vec<_> = wanted.map(make).collect();
     for (reader, of) in made.iter().zip(&config.pipelines) {
         for feed in &of.from {
             let Feed::Pipeline(name) = feed else { continue };

@@ -214,6 +214,10 @@ impl Sink for FileSink {
         Ok(vec![format!("writing {}", self.place)])
     }
 
+    fn is_single(&self) -> bool {
+        true
+    }
+
     fn stop(&mut self) -> Deferred<()> {
         match &self.lane {
             Some(lane) => lane.stop(),

@@ -84,6 +84,10 @@ impl Sink for Stdout {
         Ok(vec!["writing to standard output".to_owned()])
     }
 
+    fn is_single(&self) -> bool {
+        true
+    }
+
     fn stop(&mut self) -> Deferred<()> {
         let Some(lane) = &self.lane else {
             return Deferred::ready(());

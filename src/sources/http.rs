@@ -191,6 +191,10 @@ impl Source for HttpSource {
         Ok(about)
     }
 
+    fn is_single(&self) -> bool {
+        false
+    }
+
     /// Fires when every request in progress has its answer: while a sink is stuck, not before
     /// `close`.
     fn stop(&mut self) -> Deferred<()> {

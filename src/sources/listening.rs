@@ -257,6 +257,10 @@ impl Source for ListeningSource {
         Ok(about)
     }
 
+    fn is_single(&self) -> bool {
+        false
+    }
+
     fn stop(&mut self) -> Deferred<()> {
         let stopped = self.receiver.as_ref().map(Receiver::stop);
         stopped.unwrap_or_else(|| Deferred::ready(()))

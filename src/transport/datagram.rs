@@ -186,6 +186,9 @@ pub(super) fn bind(
     mut make: impl FnMut() -> Box<dyn Datagrams>,
 ) -> Result<Vec<DatagramSocket>, ListenError> {
     let error = |cause| ListenError::new(address, cause);
+    if network.is_of_another(address) {
+        return Ok(Vec::new());
+    }
     let promised = network.promised_datagrams(address);
     if !promised.is_empty() {
         let mut keep = |(place, post)| Post::promise(network, place, &post, options, make());

@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::net::Endpoint;
 use super::tls::Fault;
@@ -20,9 +22,57 @@ use super::tls::Fault;
 pub struct Limits {
     total_max: usize,
     per_peer_max: Option<usize>,
-    total: Cell<usize>,
+    /// Of this reactor.
+    open: Cell<usize>,
     counts: Cell<LimitCounts>,
-    peers: RefCell<HashMap<IpAddr, usize>>,
+    /// What the limits are for.
+    tally: RefCell<Arc<Tally>>,
+}
+
+/// Open connections, of all reactors that count together.
+#[derive(Debug, Default)]
+pub struct Tally {
+    total: AtomicUsize,
+    peers: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Tally {
+    /// Counts one in, if that makes no more than `max`.
+    fn add(&self, max: usize) -> bool {
+        let before = self.total.fetch_add(1, Ordering::Relaxed);
+        if before >= max {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+        }
+        before < max
+    }
+
+    fn sub(&self) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Nothing foreign runs under the lock, so a poisoned table is whole.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_of(&self, peer: IpAddr, max: usize) -> bool {
+        let mut peers = self.peers();
+        let open = peers.get(&peer).copied().unwrap_or(0);
+        if open < max {
+            peers.insert(peer, open + 1);
+        }
+        open < max
+    }
+
+    fn sub_of(&self, peer: IpAddr) {
+        let mut peers = self.peers();
+        let open = peers.get(&peer).copied().unwrap_or(0);
+        if open <= 1 {
+            peers.remove(&peer);
+        } else {
+            peers.insert(peer, open - 1);
+        }
+    }
 }
 
 impl Limits {
@@ -31,10 +81,15 @@ impl Limits {
         Rc::new(Limits {
             total_max,
             per_peer_max,
-            total: Cell::new(0),
+            open: Cell::new(0),
             counts: Cell::default(),
-            peers: RefCell::default(),
+            tally: RefCell::default(),
         })
+    }
+
+    /// The limits are for these from now on, and those that are there count.
+    pub(super) fn count_in(&self, tally: Arc<Tally>) {
+        *self.tally.borrow_mut() = tally;
     }
 
     /// Counts a connection from `peer` in, if there is room.
@@ -63,36 +118,28 @@ impl Limits {
     }
 
     fn try_admit(self: &Rc<Self>, peer: &Endpoint) -> Result<Permit, Refusal> {
-        if self.total.get() >= self.total_max {
+        let tally = Arc::clone(&self.tally.borrow());
+        if !tally.add(self.total_max) {
             return Err(Refusal::Total(self.total_max));
         }
-        let address = match self.per_peer_max {
-            Some(max) => self.count_peer(peer.ip(), max)?,
-            None => None,
-        };
-        self.total.set(self.total.get() + 1);
+        let address = self.per_peer_max.and_then(|max| Some((peer.ip()?, max)));
+        if let Some((address, max)) = address
+            && !tally.add_of(address, max)
+        {
+            tally.sub();
+            return Err(Refusal::PerPeer(max));
+        }
+        self.open.set(self.open.get() + 1);
         Ok(Permit {
             limits: Rc::clone(self),
-            address,
+            tally,
+            address: address.map(|(address, _)| address),
         })
     }
 
-    /// Connections that are counted now.
+    /// Connections of this reactor that are counted now.
     pub fn open_count(&self) -> usize {
-        self.total.get()
-    }
-
-    fn count_peer(&self, peer: Option<IpAddr>, max: usize) -> Result<Option<IpAddr>, Refusal> {
-        let Some(address) = peer else {
-            return Ok(None);
-        };
-        let mut peers = self.peers.borrow_mut();
-        let open = peers.get(&address).copied().unwrap_or(0);
-        if open >= max {
-            return Err(Refusal::PerPeer(max));
-        }
-        peers.insert(address, open + 1);
-        Ok(Some(address))
+        self.open.get()
     }
 }
 
@@ -130,6 +177,8 @@ impl LimitCounts {
 #[derive(Debug)]
 pub struct Permit {
     limits: Rc<Limits>,
+    /// Where it is counted.
+    tally: Arc<Tally>,
     address: Option<IpAddr>,
 }
 
@@ -143,14 +192,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let limits = &self.limits;
-        limits.total.set(limits.total.get() - 1);
-        let Some(address) = self.address else { return };
-        let mut peers = limits.peers.borrow_mut();
-        let open = peers.get(&address).copied().unwrap_or(0);
-        if open <= 1 {
-            peers.remove(&address);
-        } else {
-            peers.insert(address, open - 1);
+        limits.open.set(limits.open.get() - 1);
+        self.tally.sub();
+        if let Some(address) = self.address {
+            self.tally.sub_of(address);
         }
     }
 }
@@ -234,13 +279,33 @@ mod tests {
         assert!(limits.admit(&peer("10.0.0.1:2")).is_err());
         assert_eq!(limits.open_count(), 1);
         drop(first);
-        assert_eq!((limits.open_count(), limits.peers.borrow().len()), (0, 0));
+        assert_eq!(
+            (limits.open_count(), limits.tally.borrow().peers().len()),
+            (0, 0)
+        );
         let counts = LimitCounts {
             admitted: 1,
             refused_per_peer: 1,
             ..LimitCounts::default()
         };
         assert_eq!(limits.counts(), counts);
+    }
+
+    #[test]
+    fn those_of_another_reactor_count_too() {
+        let (here, there) = (Limits::new(3, Some(1)), Limits::new(3, Some(1)));
+        let tally = Arc::<Tally>::default();
+        here.count_in(Arc::clone(&tally));
+        there.count_in(tally);
+        let first = here.admit(&peer("10.0.0.1:1")).unwrap();
+        let again = there.admit(&peer("10.0.0.1:2"));
+        assert_eq!(again.unwrap_err(), Refusal::PerPeer(1));
+        let _others = ["10.0.0.2:1", "10.0.0.3:1"].map(|it| there.admit(&peer(it)).unwrap());
+        let more = here.admit(&peer("10.0.0.4:1"));
+        assert_eq!(more.unwrap_err(), Refusal::Total(3));
+        assert_eq!((here.open_count(), there.open_count()), (1, 2));
+        drop(first);
+        assert!(there.admit(&peer("10.0.0.1:3")).is_ok());
     }
 
     #[test]

@@ -196,7 +196,13 @@ pub(super) fn listen(
     accept: Rc<dyn Accept>,
 ) -> Result<Vec<Listener>, ListenError> {
     let error = |cause| ListenError::new(address, cause);
+    if network.is_of_another(address) {
+        return Ok(Vec::new());
+    }
     let limits = options.limits.clone();
+    if let (Some(limits), Some(siblings)) = (&limits, network.siblings()) {
+        limits.count_in(siblings.tally(network.owner()));
+    }
     let shared = Shared {
         limits: limits.unwrap_or_else(|| Limits::new(CONNECTIONS_MAX, None)),
         connection: Rc::new(options.connection),

@@ -9,6 +9,7 @@
 //! - [`tls`]: the layer between the bytes of a socket and those of a protocol
 //! - [`listener`] and [`limits`]; [`connector`] and [`resolver`]; [`client`] and [`backoff`]
 //! - [`stdin`]: what the process was given to read
+//! - [`siblings`]: listening in one place from several reactors
 //! - [`datagram`]; `handover`: sockets that stay open while their owners change; [`store`]:
 //!   sockets that outlive the process
 //!
@@ -32,6 +33,7 @@ pub mod network;
 mod outbox;
 mod outq;
 pub mod resolver;
+pub mod siblings;
 pub mod stdin;
 pub mod store;
 mod stream;
@@ -57,6 +59,7 @@ pub use net::{
 pub use network::{Network, NetworkOptions};
 pub use outbox::Mark;
 pub use resolver::Resolver;
+pub use siblings::Siblings;
 pub use stdin::StandardInput;
 pub use store::FdStore;
 pub use sys::SysNet;

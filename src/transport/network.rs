@@ -20,6 +20,7 @@ use super::handover::Places;
 use super::listener::{self, Accept, ListenError, ListenOptions, Listener};
 use super::net::{Endpoint, Net, SocketId};
 use super::resolver::Resolver;
+use super::siblings::Siblings;
 use super::store::{FdStore, Store};
 use super::stream::{Stream, StreamParts};
 use super::tls;
@@ -32,6 +33,8 @@ pub struct Network {
     inner: Rc<Inner>,
     /// Whose the sockets are that are opened through this handle.
     owner: Rc<str>,
+    /// Whether each of the siblings opens them.
+    is_shared: bool,
 }
 
 struct Inner {
@@ -43,6 +46,7 @@ struct Inner {
     inherited: RefCell<Inherited>,
     places: RefCell<Places>,
     store: RefCell<Store>,
+    siblings: Option<Siblings>,
     tls: Rc<tls::Store>,
     connections: Cell<u64>,
     seed: Cell<u64>,
@@ -59,6 +63,8 @@ pub struct NetworkOptions {
     pub inherited: Inherited,
     /// Keeps sockets while the process is down.
     pub store: FdStore,
+    /// Which one it is of the networks of this process, where there are several.
+    pub siblings: Option<Siblings>,
 }
 
 impl Network {
@@ -77,9 +83,11 @@ impl Network {
                 seed: Cell::new(options.seed),
                 places: RefCell::default(),
                 store: RefCell::new(Store::new(options.store, returned)),
+                siblings: options.siblings,
                 tls: Rc::default(),
             }),
             owner: "".into(),
+            is_shared: false,
         }
     }
 
@@ -88,7 +96,29 @@ impl Network {
         Network {
             inner: Rc::clone(&self.inner),
             owner: owner.into(),
+            is_shared: false,
         }
+    }
+
+    /// As [`Network::owned_by`], for what is there once for each sibling: they share the places
+    /// where it listens, and the limits of its connections.
+    pub fn shared_by(&self, owner: &str) -> Network {
+        Network {
+            is_shared: true,
+            ..self.owned_by(owner)
+        }
+    }
+
+    /// Which sibling this is, where places are shared.
+    pub(super) fn siblings(&self) -> Option<&Siblings> {
+        self.inner.siblings.as_ref().filter(|_| self.is_shared)
+    }
+
+    /// Whether `address` is for another sibling to listen at: it can be bound once.
+    pub(super) fn is_of_another(&self, address: &Address) -> bool {
+        let is_ip = address.host_port().is_some();
+        let siblings = self.siblings();
+        !is_ip && siblings.is_some_and(|siblings| !siblings.is_first())
     }
 
     pub(super) fn owner(&self) -> &Rc<str> {

@@ -299,9 +299,10 @@ impl Network {
         if let Some(socket) = self.take_back(at, carries, options) {
             return Ok(socket);
         }
-        let open = || match carries {
-            Carries::Streams => self.net().listen(at, options),
-            Carries::Datagrams => self.net().bind(at, options),
+        let open = || match (self.siblings(), carries) {
+            (Some(siblings), _) => siblings.bind(self.net(), self.owner(), at, carries, options),
+            (None, Carries::Streams) => self.net().listen(at, options),
+            (None, Carries::Datagrams) => self.net().bind(at, options),
         };
         match open() {
             Err(error) if error.kind() == ErrorKind::AddrInUse && self.clear(at, carries) => open(),
@@ -327,7 +328,11 @@ impl Network {
         let index = store.returned.iter().position(is_it)?;
         // The duplicate is what is used; the other one stays to be given up if that fails.
         let duplicate = store.returned[index].1.try_clone();
-        match duplicate.and_then(|socket| self.net().take_back(socket, options)) {
+        let options = BindOptions {
+            reuse_port: self.siblings().is_some(),
+            ..options.clone()
+        };
+        match duplicate.and_then(|socket| self.net().take_back(socket, &options)) {
             Ok(socket) => {
                 store.returned.swap_remove(index);
                 store.stored.insert(socket, name);

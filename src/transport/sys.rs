@@ -325,6 +325,9 @@ impl Net for SysNet {
             Endpoint::Unix(path) => Some(unix::take_back(&path, options.mode)?),
             _ => None,
         };
+        if options.reuse_port {
+            sockopt::set_socket_reuseport(&descriptor, true)?;
+        }
         match (kind, options.receive_buffer_bytes) {
             (SocketKind::TcpListener | SocketKind::UnixListener, _) => {
                 rustix::net::listen(&descriptor, options.backlog)?;

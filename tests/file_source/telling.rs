@@ -20,6 +20,7 @@ use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
 use marline::reactor::{Options, PollerKind, Reactor, Seams};
 use marline::service::assembly::{Daemon, World};
+use marline::service::workers::Crew;
 use marline::sim::{FaultPlan, Random};
 use marline::sources::file::Checkpoints;
 use marline::transport::{Network, NetworkOptions};
@@ -132,6 +133,7 @@ fn check(fault: Fault) {
         scheduler: Rc::new(handle.clone()),
         buffers: buffers_on(&handle, storage, 1),
         resources: RefCell::new(resources),
+        crew: Crew::alone(),
     };
     let daemon = Daemon::new(config, parts, world).unwrap();
     daemon.start().map_err(|it| it.failure).unwrap();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
 use marline::service::assembly::{Daemon, World};
+use marline::service::workers::Crew;
 use marline::sim::{FaultPlan, Random};
 use marline::telemetry::capture::Capture;
 use marline::telemetry::record::{Level, Record};
@@ -48,6 +49,7 @@ fn f_099_a_sink_that_is_down_for_an_hour_is_tried_calmly_and_told_once() {
         scheduler: Rc::new(handle.clone()),
         buffers: buffers_on(&handle, Arc::new(outside.storage.clone()), 1),
         resources: RefCell::new(resources),
+        crew: Crew::alone(),
     };
     let daemon = Daemon::new(config, parts, world).unwrap();
     daemon.start().map_err(|it| it.failure).unwrap();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use marline::pipeline::component::Resources;
 use marline::pipeline::memory::Memory;
 use marline::service::assembly::{Daemon, World};
+use marline::service::workers::Crew;
 use marline::sim::{FaultPlan, Random};
 use marline::time::{Clock, Instant};
 use marline::transport::{BindOptions, Endpoint, Net, Network, NetworkOptions, SocketId};
@@ -43,6 +44,7 @@ fn a_collector_that_reads_nothing_for_an_hour_keeps_its_connection() {
         scheduler: Rc::new(handle.clone()),
         buffers: buffers_on(&handle, Arc::new(outside.storage.clone()), 1),
         resources: RefCell::new(resources),
+        crew: Crew::alone(),
     };
     let daemon = Daemon::new(config, parts, world).unwrap();
     daemon.start().map_err(|it| it.failure).unwrap();

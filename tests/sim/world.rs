@@ -22,6 +22,7 @@ use marline::service::assembly::{self, Daemon, StartError};
 use marline::service::buffers::{self, Buffers};
 use marline::service::change::OpenedBuffers;
 use marline::service::cli;
+use marline::service::workers::{Crew, Seat};
 use marline::sim::{
     FaultCounts, FaultPlan, Random, SimIo, SimNet, SimPoller, SimStorage, SimWorker, VirtualClock,
 };
@@ -204,6 +205,7 @@ pub fn start_daemon(
         scheduler: Rc::new(handle.clone()),
         buffers: buffers_on(handle, storage, seed),
         resources: RefCell::new(resources),
+        crew: Crew::alone(),
     };
     let daemon = Daemon::new(config, parts, world);
     let daemon = daemon.map_err(|error| format!("{}: {}", error.component, error.failure))?;
@@ -455,6 +457,7 @@ pub fn buffers_on(handle: &Handle, storage: Arc<dyn Storage>, seed: u64) -> Buff
         state_dir: "/state".into(),
         submit: buffers::submit(handle),
         new_uuid: Box::new(move || u128::from(seed).to_le_bytes()),
+        seat: Seat::ALONE,
     }
 }
 

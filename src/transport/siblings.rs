@@ -1,0 +1,149 @@
+//! The networks of one process whose reactors listen in the same places.
+//!
+//! Each has a socket of its own at every IP address, and the kernel shares the connections and
+//! the datagrams out among them by their senders (SO_REUSEPORT, socket(7)). That option lets any
+//! process of the same user join in, so the first sibling binds once without it: a port that
+//! somebody else has is found out. It also tells the others which port the system chose, where
+//! the configuration leaves that to it. What cannot be bound twice (a path, a socket of systemd)
+//! is bound by the first one alone.
+//!
+//! A limit of connections counts what all of them have.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::adopt::Carries;
+use super::limits::Tally;
+use super::net::{BindOptions, Endpoint, Net, SocketId};
+
+/// One of the networks, and what it shares with the others.
+#[derive(Clone, Debug, Default)]
+pub struct Siblings {
+    /// Which one, from 0 up.
+    pub index: usize,
+    /// What they share.
+    pub shared: Arc<Shared>,
+}
+
+/// What the networks of one process share; looked at when something is opened, by nobody else.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Where the system chose the port, by whose socket it is and where it was to be.
+    chosen: HashMap<(String, SocketAddr), u16>,
+    /// The connections of all, by whose they are.
+    tallies: HashMap<String, Arc<Tally>>,
+}
+
+impl Siblings {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing foreign runs under the lock, so a poisoned state is whole.
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is the one that binds what can be bound once.
+    pub(super) fn is_first(&self) -> bool {
+        self.index == 0
+    }
+
+    /// The connections of `owner`, of all siblings together.
+    pub(super) fn tally(&self, owner: &str) -> Arc<Tally> {
+        let mut inner = self.lock();
+        Arc::clone(inner.tallies.entry(owner.to_owned()).or_default())
+    }
+
+    /// Binds a socket of `owner` beside those of the siblings.
+    pub(super) fn bind(
+        &self,
+        net: &dyn Net,
+        owner: &str,
+        at: &Endpoint,
+        carries: Carries,
+        options: &BindOptions,
+    ) -> io::Result<SocketId> {
+        let open = |at: &Endpoint, options: &BindOptions| match carries {
+            Carries::Streams => net.listen(at, options),
+            Carries::Datagrams => net.bind(at, options),
+        };
+        let Endpoint::Ip(wanted) = *at else {
+            return open(at, options);
+        };
+        let shared = BindOptions {
+            reuse_port: true,
+            ..options.clone()
+        };
+        let key = (owner.to_owned(), wanted);
+        if !self.is_first() {
+            let chosen = self.lock().chosen.get(&key).copied();
+            return match (wanted.port(), chosen) {
+                (0, Some(port)) => open(&Endpoint::Ip((wanted.ip(), port).into()), &shared),
+                (0, None) => Err(ErrorKind::AddrNotAvailable.into()),
+                _ => open(at, &shared),
+            };
+        }
+        // Alone, for an instant: whoever has the port already is in the way of that.
+        let probe = open(at, options)?;
+        let bound = net.local(probe);
+        net.close(probe);
+        let bound = bound?;
+        if let (Endpoint::Ip(bound), 0) = (&bound, wanted.port()) {
+            self.lock().chosen.insert(key, bound.port());
+        }
+        open(&bound, &shared)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::transport::SysNet;
+
+    fn siblings() -> (Siblings, Siblings) {
+        let first = Siblings::default();
+        let second = Siblings {
+            index: 1,
+            shared: Arc::clone(&first.shared),
+        };
+        (first, second)
+    }
+
+    fn loopback(port: u16) -> Endpoint {
+        Endpoint::Ip(([127, 0, 0, 1], port).into())
+    }
+
+    #[test]
+    fn both_listen_where_the_system_chose() {
+        for carries in [Carries::Streams, Carries::Datagrams] {
+            let (net, options) = (SysNet::new().unwrap(), BindOptions::default());
+            let (first, second) = siblings();
+            let bind = |one: &Siblings, owner: &str| {
+                let at = loopback(0);
+                let bound = one.bind(&net, owner, &at, carries, &options);
+                bound.map(|socket| net.local(socket).unwrap())
+            };
+            let at = bind(&first, "source.a").unwrap();
+            assert_eq!(bind(&second, "source.a").unwrap(), at);
+            let error = bind(&second, "source.b").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        }
+    }
+
+    #[test]
+    fn a_port_that_another_process_shares_is_not_joined() {
+        let (net, (first, _)) = (SysNet::new().unwrap(), siblings());
+        let shared = BindOptions {
+            reuse_port: true,
+            ..BindOptions::default()
+        };
+        let theirs = net.listen(&loopback(0), &shared).unwrap();
+        let at = net.local(theirs).unwrap();
+        let options = BindOptions::default();
+        let bound = first.bind(&net, "source.a", &at, Carries::Streams, &options);
+        assert_eq!(bound.unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+}

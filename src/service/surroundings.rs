@@ -92,6 +92,7 @@ fn resources(handle: &Handle, crew: &Crew, common: &Common) -> Result<Resources,
     let seat = crew.seat();
     let siblings = Siblings {
         index: seat.index,
+        count: seat.count,
         shared: Arc::clone(&common.places),
     };
     let net = SysNet::new();

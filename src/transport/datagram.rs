@@ -186,7 +186,10 @@ pub(super) fn bind(
     mut make: impl FnMut() -> Box<dyn Datagrams>,
 ) -> Result<Vec<DatagramSocket>, ListenError> {
     let error = |cause| ListenError::new(address, cause);
-    if network.is_of_another(address) {
+    if network
+        .siblings_at(address)
+        .is_some_and(|it| !it.is_first())
+    {
         return Ok(Vec::new());
     }
     let promised = network.promised_datagrams(address);

@@ -202,6 +202,7 @@ impl Network {
             opened
         };
         opened.iter().for_each(|place| place.socket.close());
+        self.withdraw_offers();
     }
 
     /// A socket was opened for `address`.

@@ -22,6 +22,7 @@ use super::handover::Socket;
 use super::limits::{CONNECTIONS_MAX, Limits, Permit, Refusal};
 use super::net::{BindOptions, Endpoint, SocketId};
 use super::network::Network;
+use super::siblings::Siblings;
 use super::stream::secure::Secure;
 use super::stream::{self, Stream, StreamParts};
 use super::tls::{Fault, HandshakeError, ServerTls};
@@ -196,9 +197,6 @@ pub(super) fn listen(
     accept: Rc<dyn Accept>,
 ) -> Result<Vec<Listener>, ListenError> {
     let error = |cause| ListenError::new(address, cause);
-    if network.is_of_another(address) {
-        return Ok(Vec::new());
-    }
     let limits = options.limits.clone();
     if let (Some(limits), Some(siblings)) = (&limits, network.siblings()) {
         limits.count_in(siblings.tally(network.owner()));
@@ -222,10 +220,13 @@ pub(super) fn listen(
         let keep = |(place, acceptor)| Acceptor::promise(network, place, &acceptor, &shared);
         return Ok(promised.into_iter().map(keep).collect());
     }
-    let sockets = match address {
-        Address::Systemd(name) => inherited(network, name).map_err(error)?,
-        _ => open(network, address, &options.bind).map_err(error)?,
+    let once = network.siblings_at(address);
+    let sockets = match (once, address) {
+        (Some(siblings), _) if !siblings.is_first() => offered(network, siblings, address),
+        (_, Address::Systemd(name)) => inherited(network, name),
+        _ => open(network, address, &options.bind),
     };
+    let sockets = sockets.map_err(error)?;
     let listeners: io::Result<Vec<Listener>> = sockets
         .iter()
         .map(|socket| Acceptor::start(network, *socket, &shared))
@@ -241,7 +242,25 @@ pub(super) fn listen(
         let acceptor = Rc::downgrade(&listener.acceptor);
         network.note(address, Socket::Listener(acceptor));
     }
+    if let Some(siblings) = once.filter(|siblings| siblings.is_first()) {
+        let duplicates = sockets
+            .iter()
+            .map(|socket| network.net().duplicate(*socket));
+        let duplicates = duplicates.collect::<io::Result<_>>().map_err(error)?;
+        siblings.offer(network.owner(), address, duplicates);
+    }
     Ok(listeners)
+}
+
+/// The sockets that a sibling has bound.
+fn offered(network: &Network, siblings: &Siblings, address: &Address) -> io::Result<Vec<SocketId>> {
+    let sockets = siblings.take_offer(network.owner(), address)?;
+    let adopted = sockets
+        .into_iter()
+        .map(|socket| network.net().adopt(socket));
+    adopted
+        .map(|adopted| adopted.map(|(socket, _)| socket))
+        .collect()
 }
 
 fn open(network: &Network, address: &Address, bind: &BindOptions) -> io::Result<Vec<SocketId>> {

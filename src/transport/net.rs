@@ -279,6 +279,11 @@ pub trait Net {
         self.adopt(descriptor).map(|(socket, _)| socket)
     }
 
+    /// Another descriptor of the same socket, for somebody else to adopt.
+    fn duplicate(&self, _socket: SocketId) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The socket's path, if any, is left alone at `close`.
     fn leave_path(&self, _socket: SocketId) {}
 

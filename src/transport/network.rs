@@ -114,11 +114,17 @@ impl Network {
         self.inner.siblings.as_ref().filter(|_| self.is_shared)
     }
 
-    /// Whether `address` is for another sibling to listen at: it can be bound once.
-    pub(super) fn is_of_another(&self, address: &Address) -> bool {
+    /// What the siblings have not taken of what was bound for them is closed.
+    pub(super) fn withdraw_offers(&self) {
+        if let Some(siblings) = self.inner.siblings.as_ref().filter(|it| it.is_first()) {
+            siblings.withdraw_offers();
+        }
+    }
+
+    /// The siblings, where `address` can be bound once for all of them.
+    pub(super) fn siblings_at(&self, address: &Address) -> Option<&Siblings> {
         let is_ip = address.host_port().is_some();
-        let siblings = self.siblings();
-        !is_ip && siblings.is_some_and(|siblings| !siblings.is_first())
+        self.siblings().filter(|_| !is_ip)
     }
 
     pub(super) fn owner(&self) -> &Rc<str> {

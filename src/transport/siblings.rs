@@ -4,25 +4,32 @@
 //! the datagrams out among them by their senders (SO_REUSEPORT, socket(7)). That option lets any
 //! process of the same user join in, so the first sibling binds once without it: a port that
 //! somebody else has is found out. It also tells the others which port the system chose, where
-//! the configuration leaves that to it. What cannot be bound twice (a path, a socket of systemd)
-//! is bound by the first one alone.
+//! the configuration leaves that to it.
+//!
+//! What cannot be bound twice, a path or a socket of systemd, the first one binds and the others
+//! get duplicates of: whoever is awake accepts. Of datagrams there only the first one receives,
+//! for those of one sender would come to several, and lose their order.
 //!
 //! A limit of connections counts what all of them have.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::address::Address;
 use super::adopt::Carries;
 use super::limits::Tally;
 use super::net::{BindOptions, Endpoint, Net, SocketId};
 
 /// One of the networks, and what it shares with the others.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Siblings {
     /// Which one, from 0 up.
     pub index: usize,
+    /// How many there are.
+    pub count: usize,
     /// What they share.
     pub shared: Arc<Shared>,
 }
@@ -37,6 +44,16 @@ struct Inner {
     chosen: HashMap<(String, SocketAddr), u16>,
     /// The connections of all, by whose they are.
     tallies: HashMap<String, Arc<Tally>>,
+    /// Duplicates for the others, by whose the sockets are and for what address.
+    offers: HashMap<(String, String), Offer>,
+}
+
+/// Sockets that are bound once.
+#[derive(Debug)]
+struct Offer {
+    sockets: Vec<OwnedFd>,
+    /// How many siblings have not taken theirs.
+    open: usize,
 }
 
 impl Siblings {
@@ -48,6 +65,37 @@ impl Siblings {
     /// Whether this is the one that binds what can be bound once.
     pub(super) fn is_first(&self) -> bool {
         self.index == 0
+    }
+
+    /// The others may have these sockets, too, which listen for `owner` at `address`.
+    pub(super) fn offer(&self, owner: &str, address: &Address, sockets: Vec<OwnedFd>) {
+        let offer = Offer {
+            sockets,
+            open: self.count - 1,
+        };
+        let key = (owner.to_owned(), address.to_string());
+        self.lock().offers.insert(key, offer);
+    }
+
+    /// What the first one has bound for `owner` at `address`; nothing where it has not.
+    pub(super) fn take_offer(&self, owner: &str, address: &Address) -> io::Result<Vec<OwnedFd>> {
+        let key = (owner.to_owned(), address.to_string());
+        let mut inner = self.lock();
+        let Some(offer) = inner.offers.get_mut(&key) else {
+            return Ok(Vec::new());
+        };
+        offer.open -= 1;
+        if offer.open > 0 {
+            return offer.sockets.iter().map(OwnedFd::try_clone).collect();
+        }
+        let last = inner.offers.remove(&key);
+        Ok(last.map_or_else(Vec::new, |offer| offer.sockets))
+    }
+
+    /// What was offered and not taken is closed.
+    pub(super) fn withdraw_offers(&self) {
+        let offers = std::mem::take(&mut self.lock().offers);
+        drop(offers);
     }
 
     /// The connections of `owner`, of all siblings together.
@@ -104,12 +152,13 @@ mod tests {
     use crate::transport::SysNet;
 
     fn siblings() -> (Siblings, Siblings) {
-        let first = Siblings::default();
-        let second = Siblings {
-            index: 1,
-            shared: Arc::clone(&first.shared),
+        let shared = Arc::<Shared>::default();
+        let at = |index| Siblings {
+            index,
+            count: 2,
+            shared: Arc::clone(&shared),
         };
-        (first, second)
+        (at(0), at(1))
     }
 
     fn loopback(port: u16) -> Endpoint {

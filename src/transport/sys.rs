@@ -342,6 +342,10 @@ impl Net for SysNet {
         Ok(socket)
     }
 
+    fn duplicate(&self, socket: SocketId) -> io::Result<OwnedFd> {
+        self.table.borrow().get(socket)?.fd.try_clone()
+    }
+
     fn leave_path(&self, socket: SocketId) {
         if let Some(entry) = self.table.borrow_mut().get_mut(socket) {
             entry.path = None;

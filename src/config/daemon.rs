@@ -1,5 +1,6 @@
 //! The descriptors of what is no component: the `[daemon]` table, a `[pipeline.NAME]` table
-//! and an entry of its `to`.
+//! and an entry of its `to`. Options that take effect with a restart only are listed where
+//! configurations are compared ([`super::difference`]).
 
 use crate::pipeline::addresses;
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};

@@ -6,7 +6,7 @@
 //! - [`graph`]: which pipelines a source feeds, and what comes out of them
 //! - [`intake`]: the source's side of delivery and its windows; `admission`: into the buffers
 //! - [`port`]: the sink's side; [`queue`]: what its buffer is; [`part`]: a sink's share of a
-//!   batch; [`letter`]: what no sink takes
+//!   batch, `picked`: which of its events; [`letter`]: what no sink takes
 //! - [`condition`], [`template`], [`encode`]: VRL, texts with fields, events as bytes
 //! - [`ledger`]: the two books; [`memory`]: the budget
 //! - [`facts`], [`health`]: what components tell whoever asks how they are; [`host`]: what they
@@ -33,6 +33,7 @@ pub mod letter;
 pub mod memory;
 pub mod options;
 pub mod part;
+mod picked;
 pub mod port;
 pub mod queue;
 pub mod shared_options;

@@ -174,9 +174,11 @@ const GIVE_UP_TURNS: u32 = 100;
 const GIVE_UP_WAIT: Duration = Duration::from_millis(10);
 
 /// What was started is stopped again, on all reactors.
-fn give_up(reactor: &mut Reactor, daemon: &Rc<Daemon>) {
+fn give_up(reactor: &mut Reactor, daemon: &Rc<Daemon>, workers: &Workers) {
     let crew = daemon.crew();
-    let given_up = join_all(crew.ask_all(|daemon| daemon.give_up()));
+    let started = 0..=workers.started();
+    let given_up = started.map(|seat| crew.ask(seat, |daemon| daemon.give_up()));
+    let given_up = join_all(given_up.collect::<Vec<_>>());
     turn_until(reactor, given_up.add_both(|_| ()));
     crew.dismiss();
 }
@@ -224,23 +226,16 @@ impl Life {
             memory: memory.clone(),
             places: Arc::default(),
         };
-        let (crew, workers, all) = thread::gather(&handle, &config, &common)?;
+        let (crew, workers) = thread::gather(&handle, &config, &common)?;
         let world = surroundings::world(&handle, Rc::clone(&crew), &common)?;
         for name in world.buffers.orphans(&config) {
             BufferOrphaned { name: &name }.log();
         }
         let daemon = Daemon::new(config, parts, world).map_err(Refusal::Component)?;
-        let started = daemon.start().map_err(Refusal::Component);
-        let started = started.and_then(|about| {
-            let of_others = workers.start(&daemon.config(), &all)?;
-            let is_new = |line: &(String, String)| !about.contains(line);
-            let of_others: Vec<_> = of_others.into_iter().filter(is_new).collect();
-            Ok(about.into_iter().chain(of_others).collect::<Vec<_>>())
-        });
-        let about = match started {
+        let about = match workers.start_with(&daemon) {
             Ok(about) => about,
             Err(refusal) => {
-                give_up(&mut reactor, &daemon);
+                give_up(&mut reactor, &daemon, &workers);
                 return Err(refusal);
             }
         };
@@ -327,7 +322,7 @@ impl Life {
 
     /// What was started is stopped again: the daemon cannot have what it was told to.
     fn refused(&mut self, failure: Failure) -> Refusal {
-        give_up(&mut self.reactor, &self.daemon);
+        give_up(&mut self.reactor, &self.daemon, &self.workers);
         let component = "daemon".to_owned();
         Refusal::Component(StartError { component, failure })
     }

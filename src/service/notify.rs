@@ -1,9 +1,9 @@
 //! What systemd is told, and the watchdog: READY, STATUS, RELOADING, STOPPING, WATCHDOG.
 //!
 //! Without NOTIFY_SOCKET every call does nothing. The keep-alive is sent from the reactor's own
-//! turn, at half the period that systemd asks for, if the other reactors turn, too: one that loops
-//! in a handler and none is sent. That timer is the only one of an idle daemon. A manager that reads nothing holds nobody
-//! up: what it has no room for is said again later.
+//! turn, at half the period that systemd asks for, if the other reactors turn, too: while one
+//! loops in a handler none is sent. That timer is the only one of an idle daemon. A manager that
+//! reads nothing holds nobody up: what it has no room for is said again later.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;

@@ -1,9 +1,10 @@
 //! A reload: the configuration is read again, and the daemon goes over to it or stays as it is.
 //!
 //! Reading, checking and opening of disk buffers happen in jobs; the exchange is one turn of the
-//! reactor ([`super::change`]), or of each, where there are several ([`super::workers`]). One reload runs at a time. Whoever asks while it does is served
-//! by one more, which reads the file after the last of them asked: any number of signals costs
-//! two reloads, and the last configuration wins. A stop wins over a reload.
+//! reactor ([`super::change`]), or one of each where there are several ([`super::workers`]). One
+//! reload runs at a time. Whoever asks while it does is served by one more, which reads the file
+//! after the last of them asked: any number of signals costs two reloads, and the last
+//! configuration wins. A stop wins over a reload.
 //!
 //! systemd hears RELOADING=1 at the beginning and READY=1 at the end, whatever came of it.
 

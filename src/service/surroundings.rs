@@ -1,5 +1,7 @@
-//! What a reactor of the daemon is made of, and what a daemon on it lives on: the first one's and
-//! the workers' alike.
+//! What a reactor of the daemon is made of, and what a daemon on it lives on.
+//!
+//! The same for the first one and for the workers, but for what systemd handed over, which the
+//! first one has. What all of them share is [`Common`].
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher as _, RandomState};

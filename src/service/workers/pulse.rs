@@ -1,4 +1,7 @@
 //! Whether all reactors turn: what the watchdog of the whole daemon goes by.
+//!
+//! The first one turns when it feeds the watchdog; of each of the others it wants an answer to a
+//! question of the last time. One that loops in a handler has none.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

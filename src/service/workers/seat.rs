@@ -1,4 +1,7 @@
 //! Which of the daemon's reactors one is, and which of them has what there is one of.
+//!
+//! A function of the name and of how many reactors there are, and of nothing else: all of them
+//! agree without a word, over reloads, too.
 
 use crate::config::{Component, Pipeline};
 

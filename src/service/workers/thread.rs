@@ -4,6 +4,7 @@
 //! start one after the other, the first one first: it binds what can be bound once, and finds out
 //! which ports are somebody else's. After that each takes orders until it is told to end.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -25,6 +26,9 @@ type About = Vec<(String, String)>;
 /// The threads, as the first reactor has them.
 pub(in crate::service) struct Workers {
     threads: Vec<Worker>,
+    all: Arc<[Sender<Errand>]>,
+    /// How many have a daemon that has started.
+    started: Cell<usize>,
 }
 
 struct Worker {
@@ -33,7 +37,7 @@ struct Worker {
     ended: mpsc::Receiver<Ended>,
 }
 
-/// All have joined.
+/// All have joined: a daemon is to be started.
 struct Begin {
     config: Config,
     all: Arc<[Sender<Errand>]>,
@@ -50,7 +54,7 @@ pub(in crate::service) fn gather(
     first: &Handle,
     config: &Config,
     common: &Common,
-) -> Result<(Rc<Crew>, Workers, Arc<[Sender<Errand>]>), Refusal> {
+) -> Result<(Rc<Crew>, Workers), Refusal> {
     let count = surroundings::reactors_of(config);
     let (crew, sender) = Crew::join(Seat { index: 0, count }, first);
     let mut all = vec![sender];
@@ -62,28 +66,39 @@ pub(in crate::service) fn gather(
     }
     let all: Arc<[_]> = all.into();
     crew.meet(Arc::clone(&all));
-    Ok((crew, Workers { threads }, all))
+    let workers = Workers {
+        threads,
+        all,
+        started: Cell::new(0),
+    };
+    Ok((crew, workers))
 }
 
 impl Workers {
-    /// Starts a daemon on each of them.
-    pub(in crate::service) fn start(
-        &self,
-        config: &Config,
-        all: &Arc<[Sender<Errand>]>,
-    ) -> Result<About, Refusal> {
-        let mut about = Vec::new();
+    /// Starts the first reactor's daemon, then one on each of them.
+    pub(in crate::service) fn start_with(&self, first: &Daemon) -> Result<About, Refusal> {
+        let mut about = first.start().map_err(Refusal::Component)?;
+        let config = first.config();
         for worker in &self.threads {
             let begin = Begin {
-                config: config.clone(),
-                all: Arc::clone(all),
+                config: Config::clone(&config),
+                all: Arc::clone(&self.all),
             };
             // One that is gone says nothing, which is seen below.
             let _ = worker.begin.send(begin);
             let started = worker.started.recv().map_err(|_| ended_early())?;
-            about.extend(started?);
+            let lines = started?.into_iter();
+            self.started.set(self.started.get() + 1);
+            // Of what all have, the first one has said so.
+            let new: Vec<_> = lines.filter(|line| !about.contains(line)).collect();
+            about.extend(new);
         }
         Ok(about)
+    }
+
+    /// How many have a daemon that has started.
+    pub(in crate::service) fn started(&self) -> usize {
+        self.started.get()
     }
 
     /// What they left behind; one that does not end in time is left out.

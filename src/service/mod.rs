@@ -367,7 +367,10 @@ impl Life {
             }
         });
         let daemon = Rc::downgrade(&self.daemon);
-        host.set_books(move || daemon.upgrade().map_or_else(Vec::new, |it| books::all(&it)));
+        host.set_books(move || {
+            let books = daemon.upgrade().map_or_else(Vec::new, |it| books::all(&it));
+            Deferred::ready(books)
+        });
     }
 
     fn live(mut self) -> u8 {

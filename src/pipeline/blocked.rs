@@ -30,7 +30,7 @@ pub struct Blocked {
     /// How long it has not read, wholly or in part.
     pub lasts: Duration,
     /// The sink that it waits for; `None` when that has just changed.
-    pub sink: Option<Rc<str>>,
+    pub sink: Option<String>,
     /// Why that takes no more.
     pub why: String,
     /// Bytes that are held for it.
@@ -117,7 +117,7 @@ impl BlockedWatch {
         };
         Some(Blocked {
             lasts,
-            sink: culprit.as_ref().map(|port| port.name().into()),
+            sink: culprit.as_ref().map(|port| port.name().to_owned()),
             why,
             held_bytes: culprit.map_or(0, |port| port.held_bytes()),
         })

@@ -32,7 +32,7 @@ struct Inner {
     stop: RefCell<Option<Rc<dyn Fn(&str)>>>,
     /// A stop was asked for before anybody could answer: why.
     waiting: Cell<Option<String>>,
-    books: RefCell<Option<Rc<dyn Fn() -> Vec<Account>>>>,
+    books: RefCell<Option<Rc<dyn Fn() -> Deferred<Vec<Account>>>>>,
     /// By what one component alone may have at a time; as many as were ever in the config.
     places: RefCell<BTreeMap<String, Semaphore>>,
 }
@@ -61,10 +61,11 @@ impl Host {
         }
     }
 
-    /// The books of every pipeline and every sink, as they are now.
-    pub fn books(&self) -> Vec<Account> {
+    /// The books of every pipeline and every sink. They may be on other threads: the answer may
+    /// take its time, and fails, with a line in the log, where somebody keeps theirs back.
+    pub fn books(&self) -> Deferred<Vec<Account>> {
         let books = self.0.books.borrow().clone();
-        books.map_or_else(Vec::new, |books| books())
+        books.map_or_else(|| Deferred::ready(Vec::new()), |books| books())
     }
 
     /// The turn at `place` (`"stdin"`, `"journald.in"`), which one component has at a time: a
@@ -87,7 +88,7 @@ impl Host {
     }
 
     /// Who keeps the books.
-    pub fn set_books(&self, books: impl Fn() -> Vec<Account> + 'static) {
+    pub fn set_books(&self, books: impl Fn() -> Deferred<Vec<Account>> + 'static) {
         *self.0.books.borrow_mut() = Some(Rc::new(books));
     }
 }

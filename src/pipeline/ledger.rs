@@ -15,10 +15,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
-/// Counts by name; the names are step labels or drop reasons, a fixed few per component.
-pub type Tally = BTreeMap<Rc<str>, u64>;
+/// Counts by name; the names are step labels or drop reasons, a fixed few per component. Copies
+/// go to other threads.
+pub type Tally = BTreeMap<Arc<str>, u64>;
 
 /// A counter that is read while others hold it.
 #[derive(Debug, Default)]

@@ -25,7 +25,6 @@ use crate::pipeline::queue::SHUTDOWN;
 use crate::time::{Duration, Scheduler};
 use crate::transport::{ListenError, Network};
 
-use super::books::{log_pipeline, log_sink};
 use super::buffers::{Buffers, PortMaking};
 use super::certificates;
 use super::change::Changing;
@@ -89,6 +88,7 @@ impl<T: ?Sized, End> Named<T, End> {
 }
 
 /// A component, as it says of itself.
+#[derive(Debug)]
 pub struct Described {
     /// Its name in the configuration.
     pub name: Arc<str>,
@@ -302,6 +302,13 @@ impl Daemon {
         ports.iter().find(is_it).cloned()
     }
 
+    /// The ways to pipelines of other reactors.
+    pub(super) fn relay_ports(&self) -> Vec<Rc<Port>> {
+        let relays = self.relays.borrow();
+        let ports = relays.iter().map(|relay| Rc::clone(relay.end.port()));
+        ports.collect()
+    }
+
     /// Whether what another reactor hands over has a place here.
     pub(super) fn has_target(&self, target: &Target) -> bool {
         match target {
@@ -492,13 +499,9 @@ impl Daemon {
         self.engine.ports()
     }
 
-    /// Writes both ledgers of every component into the log.
-    pub fn log_counts(&self) {
+    /// Writes into the log what sources count beside the events in the ledgers.
+    pub fn log_source_counts(&self) {
         each(&self.sources, |source| source.component.log_counts());
-        self.all_pipelines()
-            .iter()
-            .for_each(|pipeline| log_pipeline(pipeline));
-        self.engine.ports().iter().for_each(|port| log_sink(port));
     }
 }
 

@@ -392,7 +392,7 @@ impl Daemon {
         let mut all_ports = ports;
         let removed_ports = removed.iter().map(|sink| Rc::clone(sink.end.port()));
         all_ports.extend(removed_ports.chain(self.departures.ports()));
-        all_ports.extend(elsewhere_ports(&self.relays));
+        all_ports.extend(self.relay_ports());
         self.engine.set_ports(all_ports);
         replaced
             .into_iter()
@@ -512,13 +512,6 @@ fn built<T>(
         None => format!("it is no {role}"),
     };
     Err(refusal(role, of, Failure::msg(text)))
-}
-
-/// The ways to pipelines of other reactors.
-fn elsewhere_ports(relays: &RefCell<Vec<Named<dyn Sink, Inlet>>>) -> Vec<Rc<Port>> {
-    let relays = relays.borrow();
-    let ports = relays.iter().map(|relay| Rc::clone(relay.end.port()));
-    ports.collect()
 }
 
 fn made<T>(choices: Vec<Choice<T>>) -> Vec<T> {

@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::pipeline::facts::Facts;
-use crate::pipeline::graph::Pipeline;
-use crate::pipeline::intake::Flow;
-use crate::pipeline::ledger::{Count, Tally};
-use crate::pipeline::port::Port;
+use crate::pipeline::ledger::Tally;
+use crate::reactor::Stats;
 
+use super::report::{FlowReport, PipelineReport, PortReport, Report};
 use super::status::Status;
 
 /// What the page's `content-type` is.
@@ -24,22 +23,22 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const LEVELS: &[&str] = &["files", "open_files", "behind_bytes", "unreadable"];
 
 /// The page.
-pub fn page(status: &Status) -> String {
+pub fn page(status: &Status, report: &Report) -> String {
     let mut page = Page::default();
     daemon(status, &mut page);
-    for source in status.daemon.describe_sources() {
+    reactor(&report.reactor, &mut page);
+    for source in &report.sources {
         facts("source", &source.name, &source.facts, &mut page);
     }
-    for sink in status.daemon.describe_sinks() {
+    for sink in &report.sinks {
         facts("sink", &sink.name, &sink.facts, &mut page);
     }
-    let flows = status.daemon.flows();
-    flows.iter().for_each(|one| flow(one, &mut page));
-    let pipelines = status.daemon.pipelines();
-    pipelines.iter().for_each(|one| pipeline(one, &mut page));
-    for one in status.daemon.ports().iter() {
+    report.flows.iter().for_each(|one| flow(one, &mut page));
+    let pipelines = report.pipelines.iter().filter(|it| !it.is_former);
+    pipelines.for_each(|one| pipeline(one, &mut page));
+    for one in &report.ports {
         ledger(one, &mut page);
-        backlog(status, one, &mut page);
+        backlog(one, &mut page);
     }
     page.text()
 }
@@ -67,7 +66,9 @@ fn daemon(status: &Status, page: &mut Page) {
     page.gauge("memory_used_bytes", held, &[], memory.used_bytes());
     let limit = "The limit of that, daemon.memory";
     page.gauge("memory_limit_bytes", limit, &[], memory.limit_bytes());
-    let stats = status.reactor.stats();
+}
+
+fn reactor(stats: &Stats, page: &mut Page) {
     let lag = "How late the reactor's last turn was for what was due";
     page.gauge("reactor_lag_seconds", lag, &[], stats.lag.as_secs_f64());
     page.counter("reactor_turns", "Turns of the reactor", &[], stats.turns);
@@ -139,7 +140,7 @@ fn facts(role: &'static str, name: &str, facts: &Facts, page: &mut Page) {
     }
 }
 
-fn flow(flow: &Flow, page: &mut Page) {
+fn flow(flow: &FlowReport, page: &mut Page) {
     let me = [("source", &*flow.name)];
     let help = "Events handed over";
     page.counter("source_received_events", help, &me, flow.received_events);
@@ -158,140 +159,123 @@ fn flow(flow: &Flow, page: &mut Page) {
     page.gauge("source_blocked_seconds", help, &me, lasts);
 }
 
-fn pipeline(pipeline: &Pipeline, page: &mut Page) {
-    let (books, name) = (pipeline.ledger(), pipeline.name());
-    let me = [("pipeline", name)];
+fn pipeline(pipeline: &PipelineReport, page: &mut Page) {
+    let books = &pipeline.books;
+    let me = [("pipeline", &*pipeline.name)];
     let accounts = [
-        ("received_events", "Events taken in", &books.received),
+        ("received_events", "Events taken in", books.received),
         (
             "produced_events",
             "Events that a step made beyond those it had",
-            &books.produced,
+            books.produced,
         ),
         (
             "passed_events",
             "Events that left for a sink or another pipeline",
-            &books.passed,
+            books.passed,
         ),
         (
             "dead_lettered_events",
             "Events sent to errors_to",
-            &books.dead_lettered,
+            books.dead_lettered,
         ),
     ];
     for (account, help, count) in accounts {
-        page.counter(&format!("pipeline_{account}"), help, &me, count.get());
+        page.counter(&format!("pipeline_{account}"), help, &me, count);
     }
     let help = "Events on their way through";
-    page.gauge(
-        "pipeline_in_flight_events",
-        help,
-        &me,
-        books.in_flight.get(),
-    );
+    page.gauge("pipeline_in_flight_events", help, &me, books.in_flight);
     let tallies = [
         (
             "filtered_events",
             "step",
             "Events left out on purpose",
-            books.filtered.snapshot(),
+            &books.filtered,
         ),
-        (
-            "dropped_events",
-            "reason",
-            "Events lost",
-            books.dropped.snapshot(),
-        ),
+        ("dropped_events", "reason", "Events lost", &books.dropped),
         (
             "step_errors",
             "step",
             "Events that a step could not work on",
-            books.failed.snapshot(),
+            &books.failed,
         ),
     ];
     for (account, label, help, tally) in tallies {
-        page.tally(&format!("pipeline_{account}"), help, me[0], label, &tally);
+        page.tally(&format!("pipeline_{account}"), help, me[0], label, tally);
     }
 }
 
-fn ledger(port: &Port, page: &mut Page) {
-    let (books, me) = (port.ledger(), [("sink", port.name())]);
-    let accounts: [(&str, &str, &Count); 7] = [
+fn ledger(port: &PortReport, page: &mut Page) {
+    let (books, me) = (&port.books, [("sink", &*port.name)]);
+    let accounts = [
         (
             "accepted_events",
             "Events taken into the buffer",
-            &books.accepted,
+            books.accepted,
         ),
         (
             "recovered_events",
             "Events found in the buffer at the start",
-            &books.recovered,
+            books.recovered,
         ),
         (
             "delivered_events",
             "Events that reached their destination",
-            &books.delivered,
+            books.delivered,
         ),
         (
             "delivered_bytes",
             "Bytes of these, before encoding",
-            &books.delivered_bytes,
+            books.delivered_bytes,
         ),
         (
             "dead_lettered_events",
             "Events refused that went to errors_to",
-            &books.dead_lettered,
+            books.dead_lettered,
         ),
         (
             "retries",
             "Attempts that failed and are made again",
-            &books.retries,
+            books.retries,
         ),
         (
             "replayed_events",
             "Events sent again although they had arrived",
-            &books.replayed,
+            books.replayed,
         ),
     ];
     for (account, help, count) in accounts {
-        page.counter(&format!("sink_{account}"), help, &me, count.get());
+        page.counter(&format!("sink_{account}"), help, &me, count);
     }
-    let dropped = books.dropped.snapshot();
     page.tally(
         "sink_dropped_events",
         "Events lost",
         me[0],
         "reason",
-        &dropped,
+        &books.dropped,
     );
 }
 
 /// The backlog of a sink, and how it is.
-fn backlog(status: &Status, port: &Port, page: &mut Page) {
-    let (books, me) = (port.ledger(), [("sink", port.name())]);
+fn backlog(port: &PortReport, page: &mut Page) {
+    let (books, me) = (&port.books, [("sink", &*port.name)]);
     let help = "Events in the buffer";
-    page.gauge("sink_buffered_events", help, &me, books.buffered.get());
+    page.gauge("sink_buffered_events", help, &me, books.buffered);
     let help = "Events that the sink has and that have not arrived";
-    page.gauge("sink_in_flight_events", help, &me, books.in_flight.get());
+    page.gauge("sink_in_flight_events", help, &me, books.in_flight);
     let help = "What the buffer holds, in bytes";
-    page.gauge("sink_buffer_bytes", help, &me, port.held_bytes());
+    page.gauge("sink_buffer_bytes", help, &me, port.buffer.held_bytes);
+    let capacity = port.buffer.capacity_bytes;
     let help = "The size of the buffer, in bytes";
-    page.gauge(
-        "sink_buffer_capacity_bytes",
-        help,
-        &me,
-        port.capacity_bytes(),
-    );
-    let trouble = port.trouble_details();
-    let up = u64::from(port.trouble().is_none());
+    page.gauge("sink_buffer_capacity_bytes", help, &me, capacity);
+    let up = u64::from(port.is_up());
     page.gauge("sink_up", "0 while the sink cannot deliver", &me, up);
-    let now = status.reactor.now();
-    let failing = trouble.map_or(0.0, |trouble| now.since(trouble.since).as_secs_f64());
+    let trouble = port.trouble.as_ref();
+    let failing = trouble.map_or(0.0, |trouble| trouble.lasts.as_secs_f64());
     let help = "How long the sink has not been able to deliver; 0 while it is";
     page.gauge("sink_failing_seconds", help, &me, failing);
     let help = "Age of the newest event that has arrived, while others wait; 0 where none does";
-    let lag = port.lag(status.reactor.wall()).as_secs_f64();
-    page.gauge("sink_lag_seconds", help, &me, lag);
+    page.gauge("sink_lag_seconds", help, &me, port.lag.as_secs_f64());
 }
 
 /// Families by name, each with its samples: the format wants those of one family together.

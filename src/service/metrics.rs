@@ -18,6 +18,7 @@ use crate::transport::{ConnectionOptions, Limits, ListenOptions, Listener, Netwo
 
 use super::desk::{self, Route};
 use super::exposition;
+use super::routes::reported;
 use super::status::Status;
 
 /// The listener, open.
@@ -79,8 +80,10 @@ fn routes(status: &Rc<Status>) -> Vec<Route> {
             path: "/metrics",
             about: "ledgers, backlogs, lag and drops, for Prometheus",
             answer: Box::new(move || {
-                let page = exposition::page(&shown);
-                answer(200, exposition::CONTENT_TYPE, page)
+                reported(&shown, false, |status, report| {
+                    let page = exposition::page(status, report);
+                    response(200, exposition::CONTENT_TYPE, page)
+                })
             }),
         },
         Route {
@@ -102,9 +105,13 @@ fn routes(status: &Rc<Status>) -> Vec<Route> {
 }
 
 fn answer(status: u16, content_type: &str, text: String) -> ServiceFuture {
+    Box::pin(std::future::ready(response(status, content_type, text)))
+}
+
+fn response(status: u16, content_type: &str, text: String) -> Response {
     let mut response = Response::new(status).with("content-type", content_type);
     response.body = text.into();
-    Box::pin(std::future::ready(response))
+    response
 }
 
 /// Whose records the listener's are.

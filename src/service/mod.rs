@@ -3,7 +3,8 @@
 //! [`cli`] reads the arguments; [`assembly`] puts a [`Daemon`] together from a configuration;
 //! this file is its life: start, run, drain, stop. [`reload`] changes it while it runs.
 //! [`notify`] tells systemd. `admin` is the socket that an operator asks, `routes` what can be
-//! asked, `status` the first answer. `metrics` is where a monitoring system asks.
+//! asked, `status` the first answer. `metrics` is where a monitoring system asks. `report` is how
+//! a daemon is, as plain data: the status, the metrics and the `books` in the log are made of it.
 //!
 //! A stop: sources take what has arrived and no more; everything on its way is delivered and
 //! answered; sinks flush and close; the reactor ends. The first SIGTERM or SIGINT begins it,
@@ -28,6 +29,7 @@ mod metrics;
 mod notify;
 pub mod paths;
 pub mod reload;
+mod report;
 mod routes;
 mod status;
 mod status_table;
@@ -43,9 +45,10 @@ use std::sync::Arc;
 use crate::config::{Config, Parts};
 use crate::deferred::{Deferred, Failure, join_all};
 use crate::pipeline::memory::Memory;
-use crate::pipeline::queue::SHUTDOWN;
 use crate::reactor::{Exit, Handle, Phase, Reactor, ReactorError, Signal, start_thread};
-use crate::telemetry::events::{BufferOrphaned, Started, Starting, Stopped, StoppedBy, Stopping};
+use crate::telemetry::events::{
+    BufferOrphaned, CountsMissing, Started, Starting, Stopped, StoppedBy, Stopping,
+};
 use crate::telemetry::layer::{LevelSwitch, Levels};
 use crate::telemetry::tap::Tap;
 use crate::telemetry::{self, Format, LastErrors, Level};
@@ -56,6 +59,7 @@ use assembly::{Daemon, StartError};
 use metrics::Metrics;
 use paths::Paths;
 use reload::{Making, ReadEnvironment, Reloader};
+use report::{Ask, Report};
 use status::Status;
 use surroundings::Common;
 use workers::Crew;
@@ -166,6 +170,7 @@ struct Life {
     stop: Rc<Stop>,
     certificates: Rc<certificates::Watch>,
     reloader: Rc<Reloader>,
+    status: Rc<Status>,
 }
 
 /// The most turns given to components that stop after a start that failed.
@@ -246,6 +251,15 @@ impl Life {
         let stop = Rc::<Stop>::default();
         let certificates = certificates::Watch::new(daemon.network(), handle.clone());
         let reloader = reloader(&daemon, &stop, &certificates, &memory, &around);
+        let status = Rc::new(Status {
+            gather: ask(&daemon),
+            reactor: handle.clone(),
+            memory,
+            last_errors: around.last_errors,
+            config: around.config,
+            started: began,
+            is_stopping: stop.is_asked(),
+        });
         let mut life = Life {
             reactor,
             daemon,
@@ -253,19 +267,10 @@ impl Life {
             stop,
             certificates,
             reloader,
+            status,
         };
-        let status = Status {
-            daemon: Rc::clone(&life.daemon),
-            reactor: handle.clone(),
-            memory,
-            last_errors: around.last_errors,
-            config: around.config,
-            started: began,
-            is_stopping: life.stop.is_asked(),
-        };
-        let status = Rc::new(status);
-        life.open_admin(&around.paths, &status)?;
-        life.open_metrics(&status)?;
+        life.open_admin(&around.paths)?;
+        life.open_metrics()?;
         life.plan_stop(&handle);
         life.answer_signals(&handle)?;
         life.answer_components(&handle);
@@ -295,8 +300,8 @@ impl Life {
     }
 
     /// Opens the admin socket, which answers until the very end.
-    fn open_admin(&mut self, paths: &Paths, status: &Rc<Status>) -> Result<(), Refusal> {
-        let routes = routes::all(Rc::clone(status), Rc::clone(&self.reloader));
+    fn open_admin(&mut self, paths: &Paths) -> Result<(), Refusal> {
+        let routes = routes::all(Rc::clone(&self.status), Rc::clone(&self.reloader));
         let opened = routes::open(&self.daemon.network(), paths, routes);
         let socket = opened.map_err(|failure| self.refused(failure))?;
         let handle = self.reactor.handle();
@@ -308,9 +313,9 @@ impl Life {
     }
 
     /// Opens the metrics listener, which answers as long as the admin socket.
-    fn open_metrics(&mut self, status: &Rc<Status>) -> Result<(), Refusal> {
+    fn open_metrics(&mut self) -> Result<(), Refusal> {
         let (network, config) = (self.daemon.network(), self.daemon.config());
-        let opened = Metrics::open(&network, &config.daemon, status);
+        let opened = Metrics::open(&network, &config.daemon, &self.status);
         let listener = opened.map_err(|failure| self.refused(failure))?;
         let handle = self.reactor.handle();
         handle.on_shutdown(Phase::After, "metrics listener", move |_| {
@@ -354,10 +359,13 @@ impl Life {
 
     fn answer_signals(&self, handle: &Handle) -> Result<(), Refusal> {
         let (daemon, stop) = (Rc::clone(&self.daemon), Rc::clone(&self.stop));
-        let reloader = Rc::clone(&self.reloader);
+        let (reloader, status) = (Rc::clone(&self.reloader), Rc::clone(&self.status));
         let mut asked = 0;
         let answer = move |handle: &Handle, signal: Signal| match signal {
-            Signal::Usr2 => daemon.log_counts(),
+            Signal::Usr2 => {
+                log_source_counts(daemon.crew());
+                log_books(&status);
+            }
             Signal::Usr1 => reopen_all(daemon.crew()),
             // It opens files anew, too. What came of it is in the log.
             Signal::Hup => drop(reloader.reload(signal.name()).add_both(|_| ())),
@@ -388,24 +396,33 @@ impl Life {
                 handle.stop(Exit::Stopped);
             }
         });
-        let daemon = Rc::downgrade(&self.daemon);
-        host.set_books(move || daemon.upgrade().map_or_else(Vec::new, |it| books::all(&it)));
+        // The daemon holds the host, and the status the daemon.
+        let status = Rc::downgrade(&self.status);
+        host.set_books(move || {
+            let Some(status) = status.upgrade() else {
+                return Deferred::ready(Vec::new());
+            };
+            status.gathered(false).add_both(|report| {
+                let accounts = report.map(|report| books::accounts(&report));
+                accounts.inspect_err(|why| CountsMissing { why }.log())
+            })
+        });
     }
 
     fn live(mut self) -> u8 {
         let handle = self.reactor.handle();
         let exit = self.reactor.run();
-        let daemon = &self.daemon;
-        let others = self.workers.ended(FINISH_MAX);
-        let left: u64 = others.iter().map(|ended| ended.open_events).sum();
-        let left = left + daemon.open_events();
-        daemon.log_counts();
+        // The reactors have ended: nobody can be waited for any more.
+        self.daemon.log_source_counts();
+        let report = self.workers.last_report(&self.daemon, FINISH_MAX);
+        let left = report.open_events();
+        books::log(&report);
         let cut = match exit {
             Err(error) => format!("the reactor failed: {error}"),
             Ok(Exit::Panicked) => "a component panicked".into(),
             Ok(Exit::Aborted) => format!("told to stop three times; {left} events were left"),
             Ok(_) if left > 0 => format!("{left} events were not settled"),
-            Ok(_) => cut_off(daemon),
+            Ok(_) => cut_off(&report),
         };
         let code = if cut.is_empty() { 0 } else { EXIT_CUT };
         let took = self
@@ -477,13 +494,32 @@ fn say_what_stops_what(daemon: &Daemon) {
     }
 }
 
+/// The report of all reactors, for whoever asks this one.
+fn ask(daemon: &Daemon) -> Ask {
+    let crew = Rc::clone(daemon.crew());
+    Box::new(move |debug| crew.report(debug))
+}
+
+/// What sources count beside the ledgers, each reactor for its own.
+fn log_source_counts(crew: &Rc<Crew>) {
+    let log = |daemon: &Rc<Daemon>| {
+        daemon.log_source_counts();
+        Deferred::ready(())
+    };
+    drop(join_all(crew.ask_all(log)).add_both(|_| ()));
+}
+
+/// Writes the books of all reactors into the log, once they are there.
+fn log_books(status: &Status) {
+    drop(status.gathered(false).add_both(|report| match report {
+        Ok(report) => books::log(&report),
+        Err(why) => CountsMissing { why: &why }.log(),
+    }));
+}
+
 /// What the books say was lost by stopping.
-fn cut_off(daemon: &Daemon) -> String {
-    let (pipelines, ports) = (daemon.all_pipelines(), daemon.ports());
-    let of_pipelines = pipelines.iter().map(|it| it.ledger().dropped.snapshot());
-    let of_sinks = ports.iter().map(|port| port.ledger().dropped.snapshot());
-    let lost = |tally: crate::pipeline::ledger::Tally| tally.get(SHUTDOWN).copied();
-    let lost: u64 = of_pipelines.chain(of_sinks).filter_map(lost).sum();
+fn cut_off(report: &Report) -> String {
+    let lost = books::cut_off(report);
     if lost == 0 {
         return String::new();
     }

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::deferred::Failure;
-use crate::http::Response;
+use crate::http::{Response, ServiceFuture};
 use crate::telemetry::events::{AdminOpened, AdminUnavailable};
 use crate::transport::Network;
 
@@ -15,6 +15,7 @@ use super::cli::EXIT_CONFIG;
 use super::desk::Route;
 use super::paths::{Admin, Paths, make_state_dir};
 use super::reload::{Outcome, Reloader};
+use super::report::Report;
 use super::status::{self, Status};
 use super::{EXIT_CUT, EXIT_TEMPORARY};
 
@@ -89,7 +90,7 @@ pub(super) fn all(status: Rc<Status>, reloader: Rc<Reloader>) -> Vec<Route> {
     ]
 }
 
-fn reloaded(reloader: &Rc<Reloader>) -> crate::http::ServiceFuture {
+fn reloaded(reloader: &Rc<Reloader>) -> ServiceFuture {
     let reloading = reloader.reload("marline reload");
     Box::pin(async move {
         let outcome = reloading.await;
@@ -121,9 +122,100 @@ pub(super) fn reload_code(status: u16) -> u8 {
 /// Where a reload is asked for.
 pub(super) const RELOAD: &str = "/reload";
 
-fn shown(status: &Status, debug: bool) -> crate::http::ServiceFuture {
-    let text = status::text(&status.report(debug));
-    let mut response = Response::new(200).with("content-type", "application/json");
-    response.body = text.into();
-    Box::pin(std::future::ready(response))
+fn shown(status: &Rc<Status>, debug: bool) -> ServiceFuture {
+    reported(status, debug, |status, report| {
+        let text = status::text(&status.json(report));
+        let mut response = Response::new(200).with("content-type", "application/json");
+        response.body = text.into();
+        response
+    })
+}
+
+/// Answers with what `show` makes of the report of all reactors, once it is there.
+pub(super) fn reported(
+    status: &Rc<Status>,
+    debug: bool,
+    show: impl FnOnce(&Status, &Report) -> Response + 'static,
+) -> ServiceFuture {
+    // Who asked may be gone by the time that there is no answer: that is nobody's failure then.
+    let gathered = status.gathered(debug).add_both(Ok);
+    let status = Rc::clone(status);
+    Box::pin(async move {
+        match gathered.await.flatten() {
+            Ok(report) => show(&status, &report),
+            Err(why) => Response::new(503).because(&format!("a reactor does not answer: {why}")),
+        }
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::deferred::{self, Deferred};
+    use crate::pipeline::memory::Memory;
+    use crate::reactor::{Options, PoolSizes, Reactor, Seams, Threads};
+    use crate::service::report::{self, Ask};
+    use crate::service::status::REPORT_LIMIT;
+    use crate::sim::{SimIo, SimPoller, VirtualClock};
+    use crate::time::{Duration, Instant, WallTime};
+
+    /// The code and the text of the answer to GET /status, of reactors that are asked like this.
+    fn check(asked: Vec<Ask>, after: Duration, expected: Option<(u16, &str)>) {
+        let clock = VirtualClock::new();
+        let seams = Seams {
+            clock: Rc::new(clock.clone()),
+            poller: Box::new(SimPoller::new(clock.clone(), SimIo::new())),
+            worker: Rc::new(Threads::new(PoolSizes::default())),
+        };
+        let mut reactor = Reactor::new(seams, Options::default()).unwrap();
+        let status = Rc::new(Status {
+            gather: report::of_all(asked),
+            reactor: reactor.handle(),
+            memory: Memory::new(1 << 20),
+            last_errors: Default::default(),
+            config: "marline.toml".into(),
+            started: (Instant::ZERO, WallTime::default()),
+            is_stopping: Box::new(|| false),
+        });
+        let answer = shown(&status, false);
+        let answer = deferred::spawn(async move { Ok(answer.await) });
+        clock.drive(&mut reactor, after).unwrap();
+        let answer = answer.now_or_pending();
+        let answer = answer.map(|answer| answer.unwrap());
+        let (code, text) = expected.unzip();
+        assert_eq!(answer.as_ref().map(|answer| answer.status), code);
+        let body = answer.map_or_else(Default::default, |answer| answer.body);
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(text.unwrap_or("")), "{body}");
+    }
+
+    /// A reactor that tells of itself at once.
+    fn awake() -> Ask {
+        Box::new(|_| Deferred::ready(Report::default()))
+    }
+
+    /// One that is stuck.
+    fn stuck() -> Ask {
+        let promises = RefCell::new(Vec::new());
+        Box::new(move |_| {
+            let (promise, deferred) = Deferred::new();
+            promises.borrow_mut().push(promise);
+            deferred
+        })
+    }
+
+    #[test]
+    fn who_asks_while_a_reactor_is_stuck_is_told_so_in_time() {
+        let late = "a reactor does not answer: report of all reactors timed out after 2s";
+        let short = Duration::from_millis(1);
+        check(vec![awake()], short, Some((200, "\"schema\": 1")));
+        check(vec![awake(), stuck()], REPORT_LIMIT - short, None);
+        check(vec![awake(), stuck()], REPORT_LIMIT, Some((503, late)));
+        check(vec![stuck()], REPORT_LIMIT, Some((503, late)));
+        let gone: Ask = Box::new(|_| Deferred::failed(deferred::Failure::msg("it has ended")));
+        check(vec![gone, awake()], short, Some((503, "it has ended")));
+    }
 }

@@ -1,49 +1,49 @@
 //! How the daemon is, as JSON: the answer to `GET /status` and `GET /status/debug`.
 //!
-//! docs/STATUS.md has every field. It is made when it is asked for, of the ledgers, the
-//! components' own facts and the log's last complaints; nothing is kept for it. Lists without a
-//! natural bound are cut at [`LIST_MAX`] and say how many were left out.
+//! docs/STATUS.md has every field. It is made when it is asked for, of a [`Report`] that all
+//! reactors give then, and of what the process has only once: its memory, the log's last
+//! complaints. Nothing is kept for it. Lists without a natural bound are cut at [`LIST_MAX`] and
+//! say how many were left out.
 //!
 //! Texts may come from peers: in JSON every character that could move a cursor is written as
 //! `\u…`. Secrets are in none of the sources of this.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::deferred;
+use crate::deferred::Deferred;
 use crate::pipeline::blocked::Blocked;
 use crate::pipeline::facts::Facts;
-use crate::pipeline::graph::Pipeline;
-use crate::pipeline::health::Trouble;
-use crate::pipeline::intake::Flow;
 use crate::pipeline::ledger::Tally;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::part::Stage;
-use crate::pipeline::port::Port;
 use crate::pipeline::queue::WhenFull;
-use crate::reactor::Handle;
+use crate::reactor::{Handle, Stats};
 use crate::telemetry::{Complaint, LastErrors, escape};
 use crate::time::{Duration, Instant, WallTime};
 
 use crate::transport::tls::CertificateFacts;
 
-use super::assembly::{Daemon, Described};
+use super::assembly::Described;
+use super::report::{
+    Ask, BufferReport, FlowReport, Inside, LIST_MAX, PipelineReport, PortReport, Report,
+    TroubleReport,
+};
 
 /// The form of the JSON: it grows by new fields; this number changes when an old one does.
 pub const SCHEMA: u64 = 1;
 
-/// Entries of a list that grows with the load.
-pub const LIST_MAX: usize = 1000;
+/// How long a reactor may take to report. One that turns needs a few milliseconds.
+pub const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
-/// Everything that is asked how it is.
+/// Everything that is asked how it is: the reactors, and what the process has only once.
 pub struct Status {
-    /// What runs.
-    pub daemon: Rc<Daemon>,
-    /// What it runs on.
+    /// Asks all reactors.
+    pub gather: Ask,
+    /// The one that answers.
     pub reactor: Handle,
     /// The budget of all events.
     pub memory: Memory,
@@ -58,39 +58,37 @@ pub struct Status {
 }
 
 impl Status {
-    /// The report; with `debug` also what goes on inside.
-    pub fn report(&self, debug: bool) -> Value {
-        let flows = self.daemon.flows();
-        let flows: HashMap<&str, &Flow> = flows.iter().map(|flow| (&*flow.name, flow)).collect();
-        let ports = self.daemon.ports();
-        let ports: HashMap<&str, &Rc<Port>> =
-            ports.iter().map(|port| (port.name(), port)).collect();
-        let sources = self.daemon.describe_sources().into_iter().map(|source| {
-            let flow = flows.get(&*source.name).copied();
-            self.source(&source, flow)
-        });
+    /// How all reactors are, in one report; fails where one of them keeps its own back for longer
+    /// than [`REPORT_LIMIT`].
+    pub fn gathered(&self, debug: bool) -> Deferred<Report> {
+        (self.gather)(debug).timeout(REPORT_LIMIT, &self.reactor)
+    }
+
+    /// `report` as JSON, with what goes on inside if it tells that.
+    pub fn json(&self, report: &Report) -> Value {
+        let flows = report.flows.iter().filter(|flow| !flow.is_former);
+        let flows: HashMap<&str, &FlowReport> = flows.map(|flow| (&*flow.name, flow)).collect();
+        let ports = report.ports.iter();
+        let ports: HashMap<&str, &PortReport> = ports.map(|port| (&*port.name, port)).collect();
+        let sources = report.sources.iter();
+        let sources = sources.map(|source| self.source(source, flows.get(&*source.name).copied()));
         let sources: Vec<Value> = sources.collect();
-        let sinks = self.daemon.describe_sinks().into_iter().map(|sink| {
-            let port = ports.get(&*sink.name).copied();
-            self.sink(&sink, port)
-        });
+        let sinks = report.sinks.iter();
+        let sinks = sinks.map(|sink| self.sink(sink, ports.get(&*sink.name).copied()));
         let sinks: Vec<Value> = sinks.collect();
-        let pipelines = self.daemon.pipelines();
-        let pipelines: Vec<Value> = pipelines
-            .iter()
-            .map(|pipeline| self.pipeline(pipeline))
-            .collect();
-        let mut report = json!({
+        let pipelines = report.pipelines.iter().filter(|it| !it.is_former);
+        let pipelines: Vec<Value> = pipelines.map(|it| self.pipeline(it)).collect();
+        let mut shown = json!({
             "schema": SCHEMA,
             "daemon": self.daemon_itself(),
             "sources": sources,
             "pipelines": pipelines,
             "sinks": sinks,
         });
-        if debug {
-            report["debug"] = self.debug();
+        if let Some(inside) = &report.inside {
+            shown["debug"] = debug(report, inside);
         }
-        report
+        shown
     }
 
     fn daemon_itself(&self) -> Value {
@@ -114,7 +112,7 @@ impl Status {
         })
     }
 
-    fn source(&self, source: &Described, flow: Option<&Flow>) -> Value {
+    fn source(&self, source: &Described, flow: Option<&FlowReport>) -> Value {
         let mut shown = self.component("source", source);
         let facts = &source.facts;
         shown.insert("connections".into(), connections(facts));
@@ -126,74 +124,60 @@ impl Status {
             shown.insert("waiting_batches".into(), flow.waiting_batches.into());
             shown.insert("ack".into(), stage(flow.stage).into());
             shown.insert("blocked".into(), blocked(flow.blocked.as_ref()));
-            let stoppers = flow.stoppers.iter().map(
-                |stopper| json!({ "sink": stopper.port.name(), "because": stopper.why.word() }),
-            );
+            let stoppers = flow.stoppers.iter();
+            let stoppers = stoppers.map(|(sink, why)| json!({ "sink": sink, "because": why }));
             shown.insert("stopped_by".into(), stoppers.collect());
         }
         Value::Object(shown)
     }
 
-    fn pipeline(&self, pipeline: &Pipeline) -> Value {
-        let books = pipeline.ledger();
+    fn pipeline(&self, pipeline: &PipelineReport) -> Value {
+        let books = &pipeline.books;
         json!({
-            "name": pipeline.name(),
-            "received": books.received.get(),
-            "produced": books.produced.get(),
-            "passed": books.passed.get(),
-            "filtered": tally(books.filtered.snapshot()),
-            "dropped": tally(books.dropped.snapshot()),
-            "dead_lettered": books.dead_lettered.get(),
-            "in_flight": books.in_flight.get(),
-            "errors": tally(books.failed.snapshot()),
-            "last_error": self.complaint_of("pipeline", pipeline.name()),
+            "name": pipeline.name,
+            "received": books.received,
+            "produced": books.produced,
+            "passed": books.passed,
+            "filtered": tally(&books.filtered),
+            "dropped": tally(&books.dropped),
+            "dead_lettered": books.dead_lettered,
+            "in_flight": books.in_flight,
+            "errors": tally(&books.failed),
+            "last_error": self.complaint_of("pipeline", &pipeline.name),
         })
     }
 
-    fn sink(&self, sink: &Described, port: Option<&Rc<Port>>) -> Value {
+    fn sink(&self, sink: &Described, port: Option<&PortReport>) -> Value {
         let mut shown = self.component("sink", sink);
         shown.insert("connections".into(), sink.facts.connections.into());
         let Some(port) = port else {
             return Value::Object(shown);
         };
-        let books = port.ledger();
-        let trouble = port.trouble_details();
-        let state = match port.trouble() {
-            Some(_) => "failing",
-            None => "up",
+        let books = &port.books;
+        let state = match port.is_up() {
+            true => "up",
+            false => "failing",
         };
         shown.insert("state".into(), state.into());
-        shown.insert("trouble".into(), self.trouble(trouble));
-        let last = port
-            .last_error()
-            .map(|error| json!({ "time": error.at.to_string(), "text": &*error.why }));
+        shown.insert("trouble".into(), trouble(port.trouble.as_ref()));
+        let last = port.last_error.as_ref();
+        let last = last.map(|(at, why)| json!({ "time": at.to_string(), "text": why }));
         shown.insert("last_error".into(), last.into());
         let ledger = json!({
-            "accepted": books.accepted.get(),
-            "recovered": books.recovered.get(),
-            "delivered": books.delivered.get(),
-            "dropped": tally(books.dropped.snapshot()),
-            "dead_lettered": books.dead_lettered.get(),
-            "buffered": books.buffered.get(),
-            "in_flight": books.in_flight.get(),
+            "accepted": books.accepted,
+            "recovered": books.recovered,
+            "delivered": books.delivered,
+            "dropped": tally(&books.dropped),
+            "dead_lettered": books.dead_lettered,
+            "buffered": books.buffered,
+            "in_flight": books.in_flight,
         });
         shown.insert("ledger".into(), ledger);
-        let beside = [
-            ("delivered_bytes", &books.delivered_bytes),
-            ("retries", &books.retries),
-            ("replayed", &books.replayed),
-        ];
-        let beside = beside.map(|(name, count)| (name.to_owned(), count.get().into()));
-        shown.extend(beside);
-        let buffer = json!({
-            "kind": if port.queue().is_disk() { "disk" } else { "memory" },
-            "when_full": when_full(port.when_full()),
-            "trouble": port.queue().failure().as_deref(),
-            "events": books.open(),
-            "bytes": port.held_bytes(),
-            "capacity_bytes": port.capacity_bytes(),
-        });
-        shown.insert("buffer".into(), buffer);
+        shown.insert("delivered_bytes".into(), books.delivered_bytes.into());
+        shown.insert("retries".into(), books.retries.into());
+        shown.insert("replayed".into(), books.replayed.into());
+        let events = books.buffered + books.in_flight;
+        shown.insert("buffer".into(), buffer(&port.buffer, events));
         Value::Object(shown)
     }
 
@@ -222,109 +206,61 @@ impl Status {
         })
     }
 
-    fn trouble(&self, trouble: Option<Trouble>) -> Value {
-        let now = self.reactor.now();
-        trouble.map_or(Value::Null, |trouble| {
-            json!({
-                "why": &*trouble.why,
-                "lasts_seconds": seconds(now.since(trouble.since)),
-                "failures": trouble.failures,
-                "next_try_seconds": trouble.next_try.map(|next| seconds(next.since(now))),
-            })
-        })
-    }
-
     fn complaint_of(&self, role: &str, name: &str) -> Value {
         complaint(self.last_errors.of(&format!("{role}.{name}")))
     }
+}
 
-    fn debug(&self) -> Value {
-        let stats = self.reactor.stats();
-        json!({
-            "reactor": {
-                "turns": stats.turns,
-                "dispatches": stats.dispatches,
-                "lag_seconds": stats.lag.as_secs_f64(),
-                "lag_peak_seconds": stats.lag_peak.as_secs_f64(),
-                "timer_late_peak_seconds": stats.timer_late_peak.as_secs_f64(),
-                "slow_callbacks": stats.slow_callbacks,
-                "panics": stats.panics,
-                "sources": stats.sources,
-                "ready": stats.ready,
-                "tasks": stats.tasks,
-            },
-            "timers": self.timers(),
-            "pending": self.pending(),
-            "jobs": self.jobs(),
-            "connections": self.connections(),
-        })
-    }
+fn debug(report: &Report, inside: &Inside) -> Value {
+    let timers = inside.timers.iter().map(|(at, timers)| {
+        let next_seconds = seconds(timers.next);
+        json!({ "at": at, "count": timers.count, "next_seconds": next_seconds })
+    });
+    let pending = inside.pending.iter().map(|((name, at), pending)| {
+        let oldest_seconds = seconds(pending.oldest);
+        json!({ "name": name, "at": at, "count": pending.count,
+                "oldest_seconds": oldest_seconds, "failed": pending.failed })
+    });
+    let jobs = inside.jobs.iter();
+    let jobs =
+        jobs.map(|((pool, label), count)| json!({ "pool": pool, "label": label, "count": count }));
+    json!({
+        "reactor": reactor(&report.reactor),
+        "timers": cut(timers),
+        "pending": cut(pending),
+        "jobs": cut(jobs),
+        "connections": peers(report, inside),
+    })
+}
 
-    /// The peers of sources; their number is known without listing them.
-    fn connections(&self) -> Value {
-        let sources = self.daemon.describe_sources();
-        let open: u64 = sources.iter().filter_map(|it| it.facts.connections).sum();
-        let peers = self.daemon.peers(LIST_MAX).into_iter();
-        let mut list: Vec<Value> = peers
-            .map(|(component, peer)| json!({ "component": component, "peer": peer }))
-            .collect();
-        let left_out = open.saturating_sub(list.len() as u64);
-        if list.len() == LIST_MAX && left_out > 0 {
-            list.push(json!({ "left_out": left_out }));
-        }
-        Value::Array(list)
-    }
+fn reactor(stats: &Stats) -> Value {
+    json!({
+        "turns": stats.turns,
+        "dispatches": stats.dispatches,
+        "lag_seconds": stats.lag.as_secs_f64(),
+        "lag_peak_seconds": stats.lag_peak.as_secs_f64(),
+        "timer_late_peak_seconds": stats.timer_late_peak.as_secs_f64(),
+        "slow_callbacks": stats.slow_callbacks,
+        "panics": stats.panics,
+        "sources": stats.sources,
+        "ready": stats.ready,
+        "tasks": stats.tasks,
+    })
+}
 
-    /// By the place in the code where they were set: there are few of those.
-    fn timers(&self) -> Value {
-        let now = self.reactor.now();
-        let mut by_place: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
-        for timer in self.reactor.pending_timers() {
-            let due = timer.deadline.since(now);
-            let entry = by_place.entry(timer.at.to_string()).or_insert((0, due));
-            *entry = (entry.0 + 1, entry.1.min(due));
-        }
-        let shown = by_place.into_iter().map(
-            |(at, (count, due))| json!({ "at": at, "count": count, "next_seconds": seconds(due) }),
-        );
-        cut(shown)
+/// The peers of sources; their number is known without listing them.
+fn peers(report: &Report, inside: &Inside) -> Value {
+    let sources = report.sources.iter();
+    let open: u64 = sources.filter_map(|it| it.facts.connections).sum();
+    let peers = inside.peers.iter();
+    let mut list: Vec<Value> = peers
+        .map(|(component, peer)| json!({ "component": component, "peer": peer }))
+        .collect();
+    let left_out = open.saturating_sub(list.len() as u64);
+    if list.len() == LIST_MAX && left_out > 0 {
+        list.push(json!({ "left_out": left_out }));
     }
-
-    /// Named Deferreds without a result, by name and place.
-    fn pending(&self) -> Value {
-        let now = self.reactor.now();
-        let mut by_name: BTreeMap<(String, String), (u64, Duration, Option<String>)> =
-            BTreeMap::new();
-        for one in deferred::pending() {
-            let waits = now.since(one.since);
-            let key = (one.name, one.place.to_string());
-            let entry = by_name.entry(key).or_default();
-            entry.0 += 1;
-            entry.1 = entry.1.max(waits);
-            entry.2 = one.failed.or(entry.2.take());
-        }
-        let shown = by_name
-            .into_iter()
-            .map(|((name, at), (count, waits, failed))| {
-                let oldest_seconds = seconds(waits);
-                json!({ "name": name, "at": at, "count": count,
-                        "oldest_seconds": oldest_seconds, "failed": failed })
-            });
-        cut(shown)
-    }
-
-    fn jobs(&self) -> Value {
-        let mut by_label: BTreeMap<(String, &str), u64> = BTreeMap::new();
-        for (pool, label) in self.reactor.pending_jobs() {
-            *by_label
-                .entry((format!("{pool:?}").to_lowercase(), label))
-                .or_default() += 1;
-        }
-        let shown = by_label
-            .into_iter()
-            .map(|((pool, label), count)| json!({ "pool": pool, "label": label, "count": count }));
-        cut(shown)
-    }
+    Value::Array(list)
 }
 
 /// The report as text, indented, without a character that a terminal would act on.
@@ -397,6 +333,28 @@ fn blocked(blocked: Option<&Blocked>) -> Value {
     })
 }
 
+fn trouble(trouble: Option<&TroubleReport>) -> Value {
+    trouble.map_or(Value::Null, |trouble| {
+        json!({
+            "why": trouble.why,
+            "lasts_seconds": seconds(trouble.lasts),
+            "failures": trouble.failures,
+            "next_try_seconds": trouble.next_try.map(seconds),
+        })
+    })
+}
+
+fn buffer(buffer: &BufferReport, events: u64) -> Value {
+    json!({
+        "kind": if buffer.is_disk { "disk" } else { "memory" },
+        "when_full": when_full(buffer.when_full),
+        "trouble": buffer.failure,
+        "events": events,
+        "bytes": buffer.held_bytes,
+        "capacity_bytes": buffer.capacity_bytes,
+    })
+}
+
 fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Received => "received",
@@ -413,11 +371,11 @@ fn when_full(policy: WhenFull) -> &'static str {
     }
 }
 
-fn tally(tally: Tally) -> Value {
-    let counts = tally.into_iter();
+fn tally(tally: &Tally) -> Value {
+    let counts = tally.iter();
     Value::Object(
         counts
-            .map(|(name, count)| (name.to_string(), count.into()))
+            .map(|(name, count)| (name.to_string(), (*count).into()))
             .collect(),
     )
 }

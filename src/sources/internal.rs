@@ -88,6 +88,7 @@ impl Source for Internal {
             listener: RefCell::new(Some(listener)),
             counts_every: self.counts_every,
             counts_timer: RefCell::default(),
+            is_asking: Cell::new(false),
             report_timer: RefCell::default(),
             records: Cell::new(0),
             dropped: Cell::new(0),
@@ -156,6 +157,8 @@ struct Running {
     listener: RefCell<Option<Listener>>,
     counts_every: Option<Duration>,
     counts_timer: RefCell<Option<TimerGuard>>,
+    /// Somebody still adds the books up.
+    is_asking: Cell<bool>,
     /// When the count of a storm is due.
     report_timer: RefCell<Option<TimerGuard>>,
     records: Cell<u64>,
@@ -205,12 +208,27 @@ impl Running {
         *self.counts_timer.borrow_mut() = timer;
     }
 
-    /// Where there is no room for them these counts are left out; the next ones tell as much.
+    /// Where there is no room for them these counts are left out; the next ones tell as much. So
+    /// they are while those before them have not come.
     fn tell_counts(self: &Rc<Self>) {
         self.plan_counts();
-        if !self.intake.is_blocked() {
+        if self.intake.is_blocked() || self.is_asking.replace(true) {
+            return;
+        }
+        let weak = Rc::downgrade(self);
+        drop(self.host.books().add_both(move |books| {
+            if let Some(running) = weak.upgrade() {
+                running.is_asking.set(false);
+                // The host has complained of who does not answer.
+                running.deliver_counts(&books.unwrap_or_default());
+            }
+        }));
+    }
+
+    fn deliver_counts(&self, books: &[Account]) {
+        let is_stopped = self.listener.borrow().is_none();
+        if !is_stopped && !self.intake.is_blocked() {
             let wall = self.reactor.wall();
-            let books = self.host.books();
             self.deliver(books.iter().map(|account| Making::account(account, wall)));
         }
     }
@@ -375,8 +393,14 @@ const BATCHES_PER_TURN: usize = 16;
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::deferred::Promise;
     use crate::event::json::Writer;
+    use crate::pipeline::intake::Engine;
     use crate::pipeline::ledger::Tally;
+    use crate::pipeline::memory::Memory;
+    use crate::pipeline::part::Stage;
+    use crate::reactor::{self, PoolSizes, Reactor, Seams, Threads};
+    use crate::sim::{SimIo, SimPoller, VirtualClock};
 
     fn shown(making: Making) -> serde_json::Value {
         let mut bytes = Vec::new();
@@ -428,5 +452,76 @@ mod tests {
         });
         let made = Making::account(&account, WallTime::default());
         assert_eq!(shown(made), expected);
+    }
+
+    fn reactor() -> (Reactor, VirtualClock) {
+        let clock = VirtualClock::new();
+        let seams = Seams {
+            clock: Rc::new(clock.clone()),
+            poller: Box::new(SimPoller::new(clock.clone(), SimIo::new())),
+            worker: Rc::new(Threads::new(PoolSizes::default())),
+        };
+        let reactor = Reactor::new(seams, reactor::Options::default()).unwrap();
+        (reactor, clock)
+    }
+
+    fn books() -> Vec<Account> {
+        let account = |component: &str| Account {
+            component: component.to_owned(),
+            counts: vec![("received", 3)],
+            parts: Vec::new(),
+        };
+        vec![account("pipeline.main"), account("sink.out")]
+    }
+
+    #[test]
+    fn books_that_take_their_time_are_asked_for_once_and_told_until_the_stop() {
+        let (mut reactor, clock) = reactor();
+        let handle = reactor.handle();
+        let engine = Engine::new(Memory::new(1 << 20), Rc::new(handle.clone()), Vec::new());
+        let host = Host::default();
+        let asked: Rc<RefCell<Vec<Promise<Vec<Account>>>>> = Rc::default();
+        let asking = Rc::clone(&asked);
+        host.set_books(move || {
+            let (promise, deferred) = Deferred::new();
+            asking.borrow_mut().push(promise);
+            deferred
+        });
+        let mut resources = Resources::default();
+        resources.lend(handle);
+        resources.lend(host);
+        resources.lend(Arc::new(Tap::default()));
+        let mut source = Internal {
+            level: Level::Error,
+            counts_every: Some(Duration::from_secs(1)),
+            running: None,
+        };
+        let outlet = engine.outlet("self", Stage::Received, Vec::new());
+        source.start(outlet, &resources).unwrap();
+        let mut pass = |seconds| {
+            clock
+                .drive(&mut reactor, Duration::from_secs(seconds))
+                .unwrap();
+            (asked.borrow().len(), engine.flows()[0].received_events)
+        };
+        assert_eq!(
+            pass(10),
+            (1, 0),
+            "nobody is asked again before there is an answer"
+        );
+        let answer = || asked.borrow_mut().pop().unwrap();
+        answer().callback(books());
+        assert_eq!(pass(0), (0, 2));
+        assert_eq!(pass(1), (1, 2));
+        answer().errback(Failure::msg("too late"));
+        assert_eq!(pass(1), (1, 2), "no answer is no reason not to ask again");
+        let last = answer();
+        drop(source.stop());
+        last.callback(books());
+        assert_eq!(
+            pass(5),
+            (0, 2),
+            "what comes after the stop is not delivered"
+        );
     }
 }

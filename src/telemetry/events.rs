@@ -29,7 +29,7 @@ pub use files::{
     CheckpointsDamaged, CheckpointsFailed, FileCounts, FileFollowed, FileReadable, FileRefused,
     FileRotated, FileTruncated, FileUnreadable, FilesPolled, FilesTooMany,
 };
-pub use operator::{AdminOpened, AdminUnavailable, MetricsOpened, StoppedBy};
+pub use operator::{AdminOpened, AdminUnavailable, CountsMissing, MetricsOpened, StoppedBy};
 pub use reload::{BufferLeft, BufferOrphaned, ReloadFailed, ReloadIgnored, Reloaded, SinkRemoved};
 pub use sinks::{EventsRefused, PostFailed, PostRecovered, PostsSmaller};
 pub use sockets::{ReplayShort, Replayed};

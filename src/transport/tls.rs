@@ -24,7 +24,7 @@ mod tests;
 
 pub use explain::HandshakeError;
 pub use fault::Fault;
-pub use pem::{Authorities, Identity, PemError};
+pub use pem::{About, Authorities, Identity, PemError};
 pub use session::{ClientTls, ServerTls};
 pub use spec::{AuthoritiesName, ClientAuth, ClientSpec, IdentityName, ServerSpec, Version};
 pub use store::{CertificateFacts, Materials, Store};

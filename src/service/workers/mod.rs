@@ -13,6 +13,7 @@ pub(super) mod change;
 pub(super) mod pulse;
 mod reception;
 mod relay;
+mod report;
 mod seat;
 mod stop;
 pub(super) mod thread;

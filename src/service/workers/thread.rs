@@ -15,10 +15,13 @@ use crate::pipeline::host::Host;
 use crate::reactor::{Exit, Handle, Phase, Reactor, Sender, start_thread};
 use crate::time::Duration;
 
-use super::{Crew, Errand, Seat};
+use super::{Crew, Errand, Seat, report};
 use crate::service::Refusal;
 use crate::service::assembly::{Daemon, StartError};
+use crate::service::books;
+use crate::service::report::Report;
 use crate::service::surroundings::{self, Common};
+use crate::telemetry::events::CountsMissing;
 
 /// What a start says of itself: a line for each thing that is listened to, with its component.
 type About = Vec<(String, String)>;
@@ -44,9 +47,18 @@ struct Begin {
 }
 
 /// What a daemon left behind.
-pub(in crate::service) struct Ended {
-    /// Events that were not settled.
-    pub(in crate::service) open_events: u64,
+struct Ended {
+    here: Report,
+    relayed: Report,
+}
+
+impl Ended {
+    fn of(daemon: &Daemon) -> Ended {
+        Ended {
+            here: Report::of(daemon, false),
+            relayed: Report::of_relays(daemon),
+        }
+    }
 }
 
 /// Makes the other reactors, and the crew of all of them as this one has it.
@@ -101,10 +113,24 @@ impl Workers {
         self.started.get()
     }
 
-    /// What they left behind; one that does not end in time is left out.
-    pub(in crate::service) fn ended(&self, limit: Duration) -> Vec<Ended> {
-        let ended = self.threads.iter().map(|it| it.ended.recv_timeout(limit));
-        ended.filter_map(Result::ok).collect()
+    /// The last report of all: of the first reactor, which has ended, and of the others. One that
+    /// does not end in time is not in it, and is named in the log.
+    pub(in crate::service) fn last_report(&self, first: &Daemon, limit: Duration) -> Report {
+        let mut all = vec![Ended::of(first)];
+        for (index, worker) in self.threads.iter().enumerate() {
+            match worker.ended.recv_timeout(limit) {
+                Ok(ended) => all.push(ended),
+                Err(_) => tracing::error!(
+                    event = "worker_left_behind",
+                    component = "daemon",
+                    worker = index + 1,
+                    "worker {} does not end; its counts are missing below",
+                    index + 1
+                ),
+            }
+        }
+        let (here, relayed) = all.into_iter().map(|it| (it.here, it.relayed)).unzip();
+        report::whole(&first.config(), here, relayed)
     }
 }
 
@@ -206,6 +232,16 @@ fn ask_the_first(host: &Host, crew: &Rc<Crew>) {
             drop(crew.ask(0, stop).add_both(|_| ()));
         }
     });
+    let asking = Rc::downgrade(crew);
+    host.set_books(move || {
+        let Some(crew) = asking.upgrade() else {
+            return Deferred::ready(Vec::new());
+        };
+        crew.report(false).add_both(|report| {
+            let accounts = report.map(|report| books::accounts(&report));
+            accounts.inspect_err(|why| CountsMissing { why }.log())
+        })
+    });
 }
 
 /// A reactor that stops by itself, over a panic, has all of them stop, and takes part in that.
@@ -235,8 +271,7 @@ impl WorkerLife {
                 "the reactor of a worker failed: {error}"
             );
         }
-        Ended {
-            open_events: self.daemon.open_events(),
-        }
+        self.daemon.log_source_counts();
+        Ended::of(&self.daemon)
     }
 }

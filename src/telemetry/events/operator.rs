@@ -1,7 +1,7 @@
-//! What the daemon says for its operator about itself: the admin socket, and which sinks can
-//! stop which sources.
+//! What the daemon says for its operator about itself: the admin socket, which sinks can stop
+//! which sources, and that it cannot say more.
 //!
-//! All of these are said once, at the start.
+//! All but the last of these are said once, at the start.
 
 use super::DisplayDebug;
 
@@ -87,6 +87,22 @@ impl StoppedBy<'_> {
                 "source {source} stops when one of these is full: {sinks}"
             );
         }
+    }
+}
+
+/// Somebody asked for the counts of all components, and they are not to be had.
+#[derive(Debug)]
+pub struct CountsMissing<'a> {
+    /// Who keeps them back.
+    pub why: &'a dyn DisplayDebug,
+}
+
+impl CountsMissing<'_> {
+    /// Logs it.
+    pub fn log(&self) {
+        let CountsMissing { why } = self;
+        tracing::warn!(component = "daemon", event = "counts_missing", why = %why,
+            "cannot tell the counts: a reactor does not answer: {why}");
     }
 }
 

@@ -1,4 +1,7 @@
 //! Chains of ten links on a Deferred: made and fired, and fired alone.
+//!
+//! Each link adds to the value that it gets; the last one is an `add_both`, as in the daemon.
+//! Firing includes the drop of the chain.
 
 use std::hint::black_box;
 

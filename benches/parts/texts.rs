@@ -12,7 +12,7 @@ use marline::pipeline::descriptor::Build;
 use marline::pipeline::encode::{Encoder, Frame, Output};
 use marline::pipeline::options::Options;
 use marline::pipeline::step::{Step, StepReport};
-use marline::protocol::{Framing, Frames, clf, framer, json, syslog};
+use marline::protocol::{Frames, Framing, clf, framer, json, syslog};
 use marline::steps;
 use marline::time::{Instant, WallTime};
 

@@ -1,4 +1,7 @@
 //! The reactor: timers that are set and taken back, turns with and without something to do.
+//!
+//! What has a system call in it is measured on epoll, with the kernel's time; the same on the
+//! simulator's poller shows what of it is the reactor's own.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -325,3 +325,23 @@ pub fn into_fields(event: &mut Event) -> &mut Fields {
         Event::Raw(_) => unreachable!("made fields above"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_kept_are_kept_once_and_plain() {
+        let at = |key: Key| match key {
+            Key::Static(name) => std::ptr::from_ref(name),
+            _ => std::ptr::null(),
+        };
+        assert_eq!(at(Key::named("some name")), at(Key::named("some name")));
+        assert!(!at(Key::named("some name")).is_null());
+        for other in ["a\"b", "\u{e9}", &"x".repeat(KEPT_NAME_BYTES_MAX + 1)] {
+            let key = Key::named(other);
+            assert_eq!(key.of(&[]), other.as_bytes());
+            assert!(matches!(key, Key::Shared(_)), "{other}");
+        }
+    }
+}

@@ -31,7 +31,12 @@ def raw(case, folder):
     return [LOADGEN, "relay", f"127.0.0.1:{IN}", f"127.0.0.1:{OUT}"], None
 
 
-def marline(case, folder):
+def marline2(case, folder):
+    """The same with two reactors."""
+    return marline(case, folder, workers=2)
+
+
+def marline(case, folder, workers=1):
     source = [f'listen = ["tcp://127.0.0.1:{IN}"]']
     kind, steps, encode = "socket", [], "raw"
     sink = ['type = "socket"', f'address = "tcp://127.0.0.1:{OUT}"']
@@ -69,7 +74,7 @@ def marline(case, folder):
         sink = ['type = "http"', f'url = "http://127.0.0.1:{OUT}/"']
     if encode:
         sink.append(f'encode = "{encode}"')
-    lines = ["[daemon]", f'state_dir = "{folder}/state"', "", "[source.in]", f'type = "{kind}"',
+    lines = ["[daemon]", f'state_dir = "{folder}/state"', f"workers = {workers}", "", "[source.in]", f'type = "{kind}"',
              *source, "", "[pipeline.main]", 'from = ["in"]', "steps = [",
              *(f"  {step}," for step in steps), "]", 'to = ["out"]', "", "[sink.out]", *sink]
     config = folder / "marline.toml"
@@ -190,5 +195,5 @@ def twisted(case, folder):
     return ["/usr/bin/python3", str(script)], None
 
 
-SUBJECTS = {"raw": raw, "marline": marline, "rsyslog": rsyslog, "syslog-ng": syslog_ng,
+SUBJECTS = {"raw": raw, "marline": marline, "marline2": marline2, "rsyslog": rsyslog, "syslog-ng": syslog_ng,
             "twisted": twisted}

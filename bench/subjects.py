@@ -74,7 +74,8 @@ def marline(case, folder, workers=1):
         sink = ['type = "http"', f'url = "http://127.0.0.1:{OUT}/"']
     if encode:
         sink.append(f'encode = "{encode}"')
-    lines = ["[daemon]", f'state_dir = "{folder}/state"', f"workers = {workers}", "", "[source.in]", f'type = "{kind}"',
+    lines = ["[daemon]", f'state_dir = "{folder}/state"', f"workers = {workers}", "",
+             "[source.in]", f'type = "{kind}"',
              *source, "", "[pipeline.main]", 'from = ["in"]', "steps = [",
              *(f"  {step}," for step in steps), "]", 'to = ["out"]', "", "[sink.out]", *sink]
     config = folder / "marline.toml"

@@ -79,7 +79,6 @@ pub struct Taken {
 
 struct IntakeState {
     outstanding_bytes: Cell<usize>,
-    window_bytes: usize,
     is_listed: Cell<bool>,
     resume: RefCell<Option<Box<dyn FnMut()>>>,
 }
@@ -458,13 +457,13 @@ impl SourceState {
 
     fn is_blocked(&self, intake: &IntakeState) -> bool {
         self.outstanding_bytes.get() >= SOURCE_WINDOW_BYTES
-            || intake.outstanding_bytes.get() >= intake.window_bytes
+            || intake.outstanding_bytes.get() >= CONNECTION_WINDOW_BYTES
     }
 
     /// Half a window below the brim, so that a stream is not stopped and started per batch.
     fn may_resume(&self, intake: &IntakeState) -> bool {
         self.outstanding_bytes.get() < SOURCE_WINDOW_BYTES / 2
-            && intake.outstanding_bytes.get() <= intake.window_bytes / 2
+            && intake.outstanding_bytes.get() <= CONNECTION_WINDOW_BYTES / 2
     }
 }
 
@@ -608,7 +607,6 @@ impl Outlet {
     pub fn intake(&self) -> Intake {
         let state = IntakeState {
             outstanding_bytes: Cell::new(0),
-            window_bytes: CONNECTION_WINDOW_BYTES,
             is_listed: Cell::new(false),
             resume: RefCell::new(None),
         };

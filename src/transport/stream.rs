@@ -59,13 +59,14 @@ pub struct Stream {
     acked: Cell<u64>,
     /// Absent while it runs, and after the end.
     protocol: RefCell<Option<Box<dyn Protocol>>>,
-    /// Why the connection is ending, once it is.
-    reason: RefCell<Option<CloseReason>>,
+    /// Why the connection is ending, once it is. Boxed, like the timers that most never have: ten
+    /// thousand idle connections are to cost little.
+    reason: RefCell<Option<Box<CloseReason>>>,
     idle_timeout: Cell<Option<Duration>>,
     idle: RefCell<Option<TimerGuard>>,
-    deadline: RefCell<Option<TimerGuard>>,
+    deadline: RefCell<Option<Box<TimerGuard>>>,
     /// Runs while closing: the limit of the flush, or the next look at a lingering socket.
-    closing: RefCell<Option<TimerGuard>>,
+    closing: RefCell<Option<Box<TimerGuard>>>,
     permit: Cell<Option<Permit>>,
 }
 
@@ -222,7 +223,7 @@ impl Stream {
         let open = matches!(self.phase.get(), Phase::Open | Phase::Finishing);
         let timer = limit
             .filter(|_| open)
-            .map(|limit| self.close_after(limit, "total"));
+            .map(|limit| Box::new(self.close_after(limit, "total")));
         drop(self.deadline.replace(timer));
     }
 

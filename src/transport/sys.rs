@@ -62,6 +62,7 @@ impl SysNet {
 
     fn insert(&self, fd: OwnedFd, path: Option<BoundPath>) -> SocketId {
         let fd = Rc::new(fd);
+        let path = path.map(Box::new);
         self.table.borrow_mut().insert(Socket { fd, path })
     }
 
@@ -337,7 +338,7 @@ impl Net for SysNet {
         }
         let (socket, _) = self.adopt(descriptor)?;
         if let Some(entry) = self.table.borrow_mut().get_mut(socket) {
-            entry.path = path;
+            entry.path = path.map(Box::new);
         }
         Ok(socket)
     }
@@ -393,7 +394,8 @@ struct Entry {
 
 struct Socket {
     fd: Rc<OwnedFd>,
-    path: Option<BoundPath>,
+    /// Boxed: of many sockets few have one.
+    path: Option<Box<BoundPath>>,
 }
 
 impl Table {

@@ -57,7 +57,7 @@ impl Stream {
             return;
         }
         self.phase.set(Phase::Closing);
-        self.reason.borrow_mut().get_or_insert(reason);
+        self.settle_reason(reason);
         self.idle.take();
         self.deadline.take();
         if self.input.get() == Input::Paused {
@@ -84,7 +84,7 @@ impl Stream {
             return;
         }
         let timer = self.call_later(limit, |stream| stream.end(CloseReason::TimedOut("close")));
-        *self.closing.borrow_mut() = Some(timer);
+        *self.closing.borrow_mut() = Some(Box::new(timer));
     }
 
     /// Everything is written and the end of stream is sent.
@@ -103,7 +103,7 @@ impl Stream {
             return self.end_as_decided();
         }
         let timer = self.call_later(next, move |stream| stream.look_at_lingering(next * 2));
-        *self.closing.borrow_mut() = Some(timer);
+        *self.closing.borrow_mut() = Some(Box::new(timer));
     }
 
     pub(super) fn end_as_decided(&self) {
@@ -111,7 +111,13 @@ impl Stream {
             return;
         }
         let reason = self.reason.take();
-        self.end(reason.unwrap_or(CloseReason::Local));
+        self.end(reason.map_or(CloseReason::Local, |reason| *reason));
+    }
+
+    /// The first reason counts.
+    pub(super) fn settle_reason(&self, reason: CloseReason) {
+        let mut settled = self.reason.borrow_mut();
+        settled.get_or_insert_with(|| Box::new(reason));
     }
 
     /// Over, for `reason`. The rest happens in `lost`, later in the turn.
@@ -130,13 +136,13 @@ impl Stream {
     /// which it has no more to say: why it was closed remains.
     fn decide(&self, reason: CloseReason) {
         let mut decided = self.reason.borrow_mut();
-        let is_settled = match &*decided {
+        let is_settled = match decided.as_deref() {
             Some(CloseReason::Handshake(_)) => true,
             Some(CloseReason::Reset(_)) => matches!(reason, CloseReason::Reset(_)),
             _ => false,
         };
         if !is_settled {
-            *decided = Some(reason);
+            *decided = Some(Box::new(reason));
         }
     }
 
@@ -144,11 +150,10 @@ impl Stream {
     pub(super) fn lost(self: &Rc<Self>) {
         let by_reactor = self.phase.replace(Phase::Lost) != Phase::Lost;
         let decided = self.reason.take().filter(|_| !by_reactor);
-        let reason = decided.unwrap_or(CloseReason::Aborted);
+        let reason = decided.map_or(CloseReason::Aborted, |reason| *reason);
         self.token.set(None);
-        for timer in [&self.idle, &self.deadline, &self.closing] {
-            drop(timer.take());
-        }
+        drop(self.idle.take());
+        drop((self.deadline.take(), self.closing.take()));
         // A Unix peer that is gone has thrown away what it had not read; a TCP peer's kernel has
         // acknowledged no more than before.
         if self.peer.endpoint().is_ip() || !matches!(reason, CloseReason::Reset(_)) {

@@ -95,7 +95,7 @@ impl Stream {
         let Some(secure) = &self.secure else { return };
         if let Some(limit) = secure.timeout {
             let timer = self.call_later(limit, |stream| stream.handshake_is_overdue());
-            *self.deadline.borrow_mut() = Some(timer);
+            *self.deadline.borrow_mut() = Some(Box::new(timer));
         }
         if secure.layer.borrow().wants_write() {
             self.schedule_flush();

@@ -185,9 +185,7 @@ impl Stream {
         }
         self.snapshot_acked();
         self.drop_queued();
-        self.reason
-            .borrow_mut()
-            .get_or_insert(CloseReason::Reset(error));
+        self.settle_reason(CloseReason::Reset(error));
         self.read_rest_soon();
     }
 

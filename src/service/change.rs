@@ -303,6 +303,9 @@ impl Daemon {
                 }
             };
             let inlet = port.next_inlet();
+            if wants_disk {
+                port.keep_former(true);
+            }
             prepared.ports.push(port);
             if is_kept {
                 prepared.sinks.push(Choice::Kept);
@@ -360,6 +363,7 @@ impl Daemon {
         }
         sinks.iter().for_each(|sink| sink.end.let_go());
         let ports = prepared.ports;
+        ports.iter().for_each(|port| port.keep_former(false));
         let is_of_today = |port: &Rc<Port>| {
             let known = self.port_of(port.name());
             known.is_some_and(|known| Rc::ptr_eq(&known, port))

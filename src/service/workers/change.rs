@@ -69,6 +69,8 @@ impl Crew {
         try_join_all(prepared).add_both(move |prepared| {
             let prepared = prepared.map(|all| all.into_iter().find_map(Result::err));
             match prepared {
+                // What it would start now would be stopped by nobody.
+                Ok(None) if crew.is_draining.get() => crew.abort(stopping()),
                 Ok(None) => crew.commit(),
                 Ok(Some(error)) => crew.abort(error),
                 Err(failure) => crew.abort(not_heard(failure)),
@@ -150,6 +152,13 @@ impl Crew {
             Deferred::ready(())
         });
         join_all(aborted).add_both(move |_| Ok(Err(error)))
+    }
+}
+
+fn stopping() -> StartError {
+    StartError {
+        component: "daemon".to_owned(),
+        failure: Failure::msg("the daemon is stopping"),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::service::assembly::Daemon;
 impl Crew {
     /// Sources stop, and everything that came in is settled.
     pub(in crate::service) fn drain(self: &Rc<Self>) -> Deferred<()> {
+        self.is_draining.set(true);
         let drained = join_all(self.ask_all(|daemon| daemon.drain()));
         let crew = Rc::clone(self);
         drained.add_both(move |_| crew.drain_rest(0))

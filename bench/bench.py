@@ -27,6 +27,8 @@ CASES = {
     "tcp_to_file": Case("syslog5424", 256, "tcp", "file"),
     "json_filter_tcp": Case("json", 128, "tcp", "tcp"),
     "apache_regex_tcp": Case("apache", 64, "tcp", "tcp"),
+    # The same lines by the parser that knows their format.
+    "clf_tcp": Case("apache", 64, "tcp", "tcp"),
     "syslog_to_json_tcp": Case("syslog5424", 128, "tcp", "tcp"),
     "syslog_to_json_http": Case("syslog5424", 64, "tcp", "http"),
     "http_to_http": Case("json", 64, "http", "http"),

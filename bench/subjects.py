@@ -53,6 +53,8 @@ def marline(case, folder):
     elif case == "apache_regex_tcp":
         encode = "json"
         steps = [f"{{ parse = {{ regex = '{APACHE}' }} }}"]
+    elif case == "clf_tcp":
+        encode, steps = "json", ['{ parse = "clf" }']
     elif case == "file_to_tcp":
         kind, source = "file", [f'paths = ["{folder}/in.log"]', 'start = "beginning"']
     elif case == "http_to_http":

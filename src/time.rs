@@ -5,6 +5,7 @@
 //! jump. Deadlines are always instants. [`Clock`] is the seam: [`SystemClock`] here, a virtual
 //! one in `sim`. [`Timers`] is all that a Deferred needs of a reactor.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Add, Sub};
 
@@ -70,15 +71,14 @@ impl WallTime {
 
     /// Writes RFC 3339 in UTC with six fractional digits: `2026-11-23T18:42:00.000001Z`.
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
-        let date = Civil::of(self);
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        put(&mut text[0..4], date.year);
-        put(&mut text[5..7], date.month);
-        put(&mut text[8..10], date.day);
-        put(&mut text[11..13], date.hour);
-        put(&mut text[14..16], date.minute);
-        put(&mut text[17..19], date.second);
-        put(&mut text[20..26], date.micros);
+        let (second, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        let mut text = LAST_SECOND.get();
+        if text.0 != Some(second) {
+            text = (Some(second), Civil::of(self).second_text());
+            LAST_SECOND.set(text);
+        }
+        let mut text = text.1;
+        put(&mut text[20..26], micros as u32);
         out.extend_from_slice(&text);
     }
 
@@ -115,7 +115,26 @@ pub struct Civil {
     pub micros: u32,
 }
 
+/// A time of RFC 3339 whose micros are still to be written.
+type SecondText = [u8; 27];
+
+thread_local! {
+    /// The second that was written last and its text: times come many in a second.
+    static LAST_SECOND: Cell<(Option<i64>, SecondText)> = const { Cell::new((None, [0; 27])) };
+}
+
 impl Civil {
+    fn second_text(self) -> SecondText {
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        put(&mut text[0..4], self.year);
+        put(&mut text[5..7], self.month);
+        put(&mut text[8..10], self.day);
+        put(&mut text[11..13], self.hour);
+        put(&mut text[14..16], self.minute);
+        put(&mut text[17..19], self.second);
+        text
+    }
+
     /// Days to a date in the proleptic Gregorian calendar: eras of 400 years beginning on
     /// 1 March, so that the leap day is the last day of a year.
     fn of(wall: WallTime) -> Civil {
@@ -229,6 +248,10 @@ mod tests {
         check(951_782_400_000_000, "2000-02-29T00:00:00.000000Z");
         check(1_795_459_319_123_456, "2026-11-23T18:41:59.123456Z");
         check(-1, "1969-12-31T23:59:59.999999Z");
+        // A second again, with other micros, and back.
+        check(-999_999, "1969-12-31T23:59:59.000001Z");
+        check(1, "1970-01-01T00:00:00.000001Z");
+        check(-1_000_000, "1969-12-31T23:59:59.000000Z");
     }
 
     #[test]

@@ -203,13 +203,13 @@ fn every_kind_of_slot_is_json() {
     fields.parsed = true;
     let slots = [
         ("text", Slot::Text(Span::new(0, 2))),
-        ("word", Slot::Word("info")),
+        ("word", Slot::Word(&"info")),
         ("min", Slot::Integer(i64::MIN)),
         ("time", Slot::time(1_500_000)),
         ("own", Slot::text(Bytes::from_static(b"\xffx"))),
     ];
     for (name, slot) in slots {
-        fields.set(&bytes, marline::event::Key::Shared(name.into()), slot);
+        fields.set(&bytes, marline::event::Key::own(name), slot);
     }
     let expected = concat!(
         r#"{"text":"\"�","word":"info","min":-9223372036854775808,"#,

@@ -56,6 +56,8 @@ impl Batch {
 #[derive(Debug, Default)]
 pub struct Names {
     names: Vec<Arc<str>>,
+    /// The same, as events have them.
+    keys: Vec<Key>,
     cells: Vec<Cell>,
 }
 
@@ -82,7 +84,8 @@ impl Names {
         }
         let mut cells = Vec::new();
         cells.resize_with(names.len(), Cell::default);
-        Names { names, cells }
+        let keys = names.iter().map(|name| Key::named(name)).collect();
+        Names { names, keys, cells }
     }
 
     fn clear(&mut self) {
@@ -112,7 +115,7 @@ pub enum Change {
     /// Nothing.
     None,
     /// These fields are set, or taken away where there is no value.
-    Fields(Vec<(Arc<str>, Option<Value>)>),
+    Fields(Vec<(Key, Option<Value>)>),
     /// The event is this object now.
     Whole(ObjectMap),
 }
@@ -151,9 +154,9 @@ impl<'a> Access<'a> {
         if !self.names.cells.iter().any(|cell| cell.written) {
             return Ok(Change::None);
         }
-        let cells = self.names.names.iter().zip(&mut self.names.cells);
+        let cells = self.names.keys.iter().zip(&mut self.names.cells);
         let written = cells.filter(|(_, cell)| cell.written);
-        let fields = written.map(|(name, cell)| (name.clone(), cell.value.take().flatten()));
+        let fields = written.map(|(key, cell)| (key.clone(), cell.value.take().flatten()));
         Ok(Change::Fields(fields.collect()))
     }
 
@@ -311,28 +314,28 @@ impl Change {
             Change::None => {}
             Change::Fields(changes) => {
                 let fields = into_fields(event);
-                for (name, value) in changes {
+                for (key, value) in changes {
                     match value {
                         Some(value) => {
                             let slot = Slot::Value(Box::new(value));
-                            fields.set(bytes, Key::Shared(name), slot);
+                            fields.set(bytes, key, slot);
                         }
                         None => {
-                            fields.remove(bytes, name.as_bytes());
+                            fields.remove(bytes, key.of(bytes));
                         }
                     }
                 }
             }
             Change::Whole(map) => {
                 let list = map.into_iter().map(|(name, value)| Field {
-                    key: Key::Shared(Arc::from(&*name)),
+                    key: Key::own(&*name),
                     slot: Slot::Value(Box::new(value)),
                 });
-                *event = Event::Fields(Box::new(Fields {
+                *event = Event::fielded(Fields {
                     raw: event.raw(),
                     list: list.collect(),
                     parsed: true,
-                }));
+                });
             }
         }
     }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Batch, Event, Field, Fields, Key, Move, Run, Slot, Span, runs};
+use super::{Batch, Event, Field, Fielded, Fields, Key, Move, Run, Slot, Span, runs};
 use crate::time::WallTime;
 
 pub use names::NameCache;
@@ -218,8 +218,8 @@ impl<'a, 'o> Encoder<'a, 'o> {
         for Field { key, slot } in &fields.list {
             self.out.push(key_kind(key) | slot_kind(slot) << KEY_BITS);
             match key {
-                Key::Static(name) => self.names.put(*name, self.out, put_name),
-                Key::Shared(name) => self.names.put(&**name, self.out, put_name),
+                Key::Static(name) => self.names.put(**name, self.out, put_name),
+                Key::Shared(name) => self.names.put(&***name, self.out, put_name),
                 Key::Span(span) | Key::Json(span) => cursor.put(moved.shift(*span), self.out),
             }
             match slot {
@@ -314,7 +314,7 @@ struct Decoder<'r, 'n> {
     bounds: Span,
     /// As in [`Encoder`].
     next: i64,
-    keys: Table<Arc<str>>,
+    keys: Table<Key>,
     constants: Table<Arc<super::Constant>>,
 }
 
@@ -356,7 +356,7 @@ impl<'r, 'n> Decoder<'r, 'n> {
         if head & FIELDED == 0 {
             return Ok(Event::Raw(raw));
         }
-        Ok(Event::Fields(Box::new(self.fields(raw)?)))
+        self.fields(raw).map(Event::Fields)
     }
 
     /// A span of the payload, which must lie within the bytes.
@@ -382,22 +382,24 @@ impl<'r, 'n> Decoder<'r, 'n> {
         Ok(span)
     }
 
-    fn fields(&mut self, raw: Span) -> Result<Fields, DecodeError> {
+    fn fields(&mut self, raw: Span) -> Result<Fielded, DecodeError> {
         let parsed = self.reader.flags(PARSED)? == PARSED;
         // A field's head, key and slot take a byte each.
         let count = self.reader.count(3)?;
-        let mut list = Vec::with_capacity(count);
+        let mut fielded = Fielded::empty(raw, parsed);
+        fielded.list.reserve(count);
         let mut cursor = Cursor(i64::from(raw.start));
         for _ in 0..count {
-            list.push(self.field(&mut cursor)?);
+            let field = self.field(&mut cursor)?;
+            fielded.list.push(field);
         }
-        Ok(Fields { raw, list, parsed })
+        Ok(fielded)
     }
 
     fn field(&mut self, cursor: &mut Cursor) -> Result<Field, DecodeError> {
         let head = self.reader.byte()?;
         let key = match head & ((1 << KEY_BITS) - 1) {
-            KEY_NAME => Key::Shared(self.name()?),
+            KEY_NAME => self.name()?,
             KEY_SPAN => Key::Span(self.near(cursor)?),
             KEY_JSON => Key::Json(self.near(cursor)?),
             _ => return Err(self.reader.damage("an unknown kind of key")),
@@ -415,12 +417,12 @@ impl<'r, 'n> Decoder<'r, 'n> {
         Ok(Field { key, slot })
     }
 
-    fn name(&mut self) -> Result<Arc<str>, DecodeError> {
+    fn name(&mut self) -> Result<Key, DecodeError> {
         if let Some(known) = self.keys.known(&mut self.reader)? {
             return Ok(known);
         }
-        let name = self.names.name(self.reader.text()?);
-        Ok(self.keys.add(name))
+        let name = self.names.key(self.reader.text()?);
+        Ok(self.keys.add(Key::Shared(name)))
     }
 
     fn constant(&mut self) -> Result<Arc<super::Constant>, DecodeError> {

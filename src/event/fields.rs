@@ -3,16 +3,24 @@
 //! The list is flat, in order of arrival, and searched from its start: events have ten fields,
 //! not ten thousand, and comparing ten lengths beats any map. Nothing here parses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use vrl::value::Value;
 
-use super::{Event, Move, Span, json, value};
+use super::{Event, Fielded, Move, Span, json, value};
 use crate::time::WallTime;
+
+/// Names of configurations that are kept for ever, however often one is read.
+const KEPT_NAMES_MAX: usize = 1024;
+
+/// The longest of them, in bytes.
+const KEPT_NAME_BYTES_MAX: usize = 256;
 
 /// The field that a raw event has.
 pub(super) const MESSAGE: &str = "message";
+
+const _: () = assert!(size_of::<Field>() == 32, "a field is four words");
 
 /// What was parsed out of an event or set on it.
 #[derive(Clone, Debug, Default)]
@@ -36,12 +44,16 @@ pub struct Field {
 }
 
 /// A field's name. Equal names are equal bytes, whatever variant holds them.
+///
+/// Names that lie elsewhere are a pointer away from it, so that a field is 32 bytes: thousands
+/// are on their way at once, and what they cost is the memory that they touch.
 #[derive(Clone, Debug)]
 pub enum Key {
-    /// Known when marline was built.
-    Static(&'static str),
-    /// From the configuration, or text that had to be unescaped.
-    Shared(Arc<str>),
+    /// Known when marline was built, or kept by [`Key::named`]: nothing in it is to be escaped
+    /// in JSON.
+    Static(&'static &'static str),
+    /// Text that had to be unescaped, or another that the batch does not hold.
+    Shared(Arc<String>),
     /// Plain text of the batch.
     Span(Span),
     /// What stood between the quotes of a JSON key that has no escape: valid UTF-8 that goes
@@ -60,7 +72,7 @@ pub enum Slot {
     /// object of objects.
     StructuredData(Span),
     /// One of marline's own words, such as a severity.
-    Word(&'static str),
+    Word(&'static &'static str),
     /// A number.
     Integer(i64),
     /// A time; RFC 3339 in UTC with microseconds when printed.
@@ -92,6 +104,23 @@ impl Constant {
     }
 }
 
+impl Field {
+    /// Whether dropping it does nothing.
+    #[inline]
+    pub(super) fn owns_nothing(&self) -> bool {
+        let key = match &self.key {
+            Key::Static(_) | Key::Span(_) | Key::Json(_) => true,
+            Key::Shared(_) => false,
+        };
+        let slot = match &self.slot {
+            Slot::Text(_) | Slot::Json(_) | Slot::StructuredData(_) => true,
+            Slot::Word(_) | Slot::Integer(_) | Slot::Time(_) => true,
+            Slot::Value(_) | Slot::Constant(_) => false,
+        };
+        key && slot
+    }
+}
+
 impl Slot {
     /// A slot of text that is not in the batch's bytes.
     pub fn text(text: Bytes) -> Slot {
@@ -119,6 +148,31 @@ impl Slot {
 }
 
 impl Key {
+    /// A name of the configuration. Those of one process are few and come with every event, so
+    /// the first [`KEPT_NAMES_MAX`] are kept for ever and cost no count of their users.
+    pub fn named(name: &str) -> Key {
+        static KEPT: Mutex<Vec<&'static &'static str>> = Mutex::new(Vec::new());
+        if name.len() > KEPT_NAME_BYTES_MAX || !json::is_plain(name.as_bytes()) {
+            return Key::own(name);
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.iter().find(|known| ***known == name) {
+            return Key::Static(known);
+        }
+        if kept.len() == KEPT_NAMES_MAX {
+            return Key::own(name);
+        }
+        let text: &'static str = Box::leak(Box::from(name));
+        let new: &'static &'static str = Box::leak(Box::new(text));
+        kept.push(new);
+        Key::Static(new)
+    }
+
+    /// A name with a text of its own.
+    pub fn own(name: impl Into<String>) -> Key {
+        Key::Shared(Arc::new(name.into()))
+    }
+
     /// The name's bytes.
     pub fn of<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
         match self {
@@ -191,7 +245,7 @@ impl Fields {
     pub fn settle(&mut self, bytes: &[u8]) {
         if self.has_message(bytes) {
             let message = Field {
-                key: Key::Static(MESSAGE),
+                key: Key::Static(&MESSAGE),
                 slot: Slot::Text(self.raw),
             };
             self.list.insert(0, message);
@@ -264,13 +318,30 @@ pub fn find<'a>(event: &'a Event, bytes: &[u8], name: &[u8]) -> Option<Found<'a>
 /// The fields of an event that is about to be changed; a raw one gets an empty list.
 pub fn into_fields(event: &mut Event) -> &mut Fields {
     if let Event::Raw(raw) = *event {
-        *event = Event::Fields(Box::new(Fields {
-            raw,
-            ..Fields::default()
-        }));
+        *event = Event::Fields(Fielded::empty(raw, false));
     }
     match event {
         Event::Fields(fields) => fields,
         Event::Raw(_) => unreachable!("made fields above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_kept_are_kept_once_and_plain() {
+        let at = |key: Key| match key {
+            Key::Static(name) => std::ptr::from_ref(name),
+            _ => std::ptr::null(),
+        };
+        assert_eq!(at(Key::named("some name")), at(Key::named("some name")));
+        assert!(!at(Key::named("some name")).is_null());
+        for other in ["a\"b", "\u{e9}", &"x".repeat(KEPT_NAME_BYTES_MAX + 1)] {
+            let key = Key::named(other);
+            assert_eq!(key.of(&[]), other.as_bytes());
+            assert!(matches!(key, Key::Shared(_)), "{other}");
+        }
     }
 }

@@ -106,17 +106,19 @@ fn write_envelope(batch: &Batch, taken: impl Fn(&str) -> bool, out: &mut Vec<u8>
 fn write_list(list: &[Field], bytes: &[u8], out: &mut Vec<u8>) {
     let mut index = 0;
     while let Some(field) = list.get(index) {
-        if index > 0 {
-            out.push(b',');
-        }
         if let Some(first) = member_span(field, bytes) {
+            if index > 0 {
+                out.push(b',');
+            }
             let (whole, count) = run(first, &list[index..], bytes);
             out.extend_from_slice(whole.of(bytes));
             index += count;
             continue;
         }
-        write_key(&field.key, bytes, out);
-        out.push(b':');
+        // What surrounds a name, in as few pieces as there can be.
+        out.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
+        write_name(&field.key, bytes, out);
+        out.extend_from_slice(b"\":");
         write_slot(&field.slot, bytes, out);
         index += 1;
     }
@@ -153,15 +155,22 @@ fn run(first: Span, list: &[Field], bytes: &[u8]) -> (Span, usize) {
     (whole, count)
 }
 
-fn write_key(key: &Key, bytes: &[u8], out: &mut Vec<u8>) {
+/// Appends a name without its quotes.
+fn write_name(key: &Key, bytes: &[u8], out: &mut Vec<u8>) {
+    let name = key.of(bytes);
     match key {
-        Key::Json(span) => {
-            out.push(b'"');
-            out.extend_from_slice(span.of(bytes));
-            out.push(b'"');
-        }
-        other => write_text(other.of(bytes), out),
+        Key::Json(_) | Key::Static(_) => out.extend_from_slice(name),
+        Key::Shared(_) | Key::Span(_) if is_plain(name) => out.extend_from_slice(name),
+        Key::Shared(_) | Key::Span(_) => write_rest(name, out),
     }
+}
+
+/// Appends one of marline's own words, in which there is nothing to escape.
+fn write_word(word: &'static str, out: &mut Vec<u8>) {
+    debug_assert!(is_plain(word.as_bytes()), "{word}");
+    out.push(b'"');
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
 }
 
 /// Appends a slot as JSON.
@@ -170,7 +179,7 @@ pub fn write_slot(slot: &Slot, bytes: &[u8], out: &mut Vec<u8>) {
         Slot::Text(span) => write_text(span.of(bytes), out),
         Slot::Json(span) => out.extend_from_slice(span.of(bytes)),
         Slot::StructuredData(span) => structured_data::write_json(span.of(bytes), out),
-        Slot::Word(word) => write_text(word.as_bytes(), out),
+        Slot::Word(word) => write_word(word, out),
         Slot::Integer(number) => write_integer(*number, out),
         Slot::Time(time) => write_time(*time, out),
         Slot::Value(value) => write_value(value, out),
@@ -252,17 +261,26 @@ fn write_float(number: f64, out: &mut Vec<u8>) {
 pub fn write_text(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    if std::str::from_utf8(text).is_ok() {
-        escape(text, out);
+    if is_plain(text) {
+        out.extend_from_slice(text);
     } else {
-        for chunk in text.utf8_chunks() {
-            escape(chunk.valid().as_bytes(), out);
-            if !chunk.invalid().is_empty() {
-                out.extend_from_slice("\u{FFFD}".as_bytes());
-            }
-        }
+        write_rest(text, out);
     }
     out.push(b'"');
+}
+
+/// Appends a text with bytes that are not ASCII or have to be escaped.
+#[inline(never)]
+fn write_rest(text: &[u8], out: &mut Vec<u8>) {
+    if std::str::from_utf8(text).is_ok() {
+        return escape(text, out);
+    }
+    for chunk in text.utf8_chunks() {
+        escape(chunk.valid().as_bytes(), out);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
 }
 
 /// Appends valid UTF-8 with quotes, backslashes and control characters escaped.
@@ -276,33 +294,65 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// The first byte below 0x20, `"` or `\`; eight bytes at a time.
-fn find_special(text: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let mut chunks = text.chunks_exact(8);
-    let mut at = 0;
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-        let hits = (control | quote | backslash) & HIGHS;
-        if hits != 0 {
-            // A borrow can only raise false hits above the lowest true one.
-            return Some(at + hits.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    let tail = chunks.remainder();
-    tail.iter()
-        .position(|byte| is_special(*byte))
-        .map(|index| at + index)
+/// Whether nothing of `text` has to be escaped, and all is ASCII.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let (words, _) = text.as_chunks::<8>();
+    // All of it, for a text that is not plain is rare.
+    let marks = words.iter().fold(0, |marks, word| {
+        let word = u64::from_le_bytes(*word);
+        marks | special(word) | word
+    });
+    let last = last_word(text);
+    (marks | special(last) | last) & HIGHS == 0
 }
 
-fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+/// The last eight bytes of a text; all of a shorter one, in any order and some of them twice.
+#[inline]
+fn last_word(text: &[u8]) -> u64 {
+    if let Some(last) = text.last_chunk::<8>() {
+        return u64::from_le_bytes(*last);
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return u64::from(first) | u64::from(last) << 32;
+    }
+    match text {
+        [first, .., last] => {
+            let middle = text[text.len() / 2];
+            (BLANKS << 24) | u64::from(*first) | u64::from(middle) << 8 | u64::from(*last) << 16
+        }
+        [only] => (BLANKS << 8) | u64::from(*only),
+        [] => BLANKS,
+    }
+}
+
+/// The first byte that has to be escaped, eight bytes at a time.
+fn find_special(text: &[u8]) -> Option<usize> {
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let hits = special(u64::from_le_bytes(*word)) & HIGHS;
+        if hits != 0 {
+            return Some(index * 8 + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    let is_special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let at = rest.iter().position(is_special)?;
+    Some(text.len() - rest.len() + at)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const BLANKS: u64 = ONES * 0x20;
+
+/// Sets the high bit of bytes below 0x20, `"` and `\`. A borrow can only raise false hits above
+/// the lowest true one. With one bit turned over, a quote is the smallest byte that is no control
+/// character.
+#[inline]
+fn special(word: u64) -> u64 {
+    let turned = word ^ (ONES * 2);
+    let low = turned.wrapping_sub(ONES * 0x21) & !turned;
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    low | backslash.wrapping_sub(ONES) & !backslash
 }
 
 fn write_escaped(byte: u8, out: &mut Vec<u8>) {
@@ -322,4 +372,48 @@ fn write_escaped(byte: u8, out: &mut Vec<u8>) {
         }
     };
     out.extend_from_slice(&[b'\\', short]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the letter of RFC 8259, byte by byte.
+    fn slowly(text: &[u8]) -> Vec<u8> {
+        let mut out = vec![b'"'];
+        for character in String::from_utf8_lossy(text).chars() {
+            match character {
+                '"' | '\\' | '\0'..='\u{1f}' => write_escaped(character as u8, &mut out),
+                _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        out.push(b'"');
+        out
+    }
+
+    #[test]
+    fn a_byte_that_is_not_plain_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            let mut text = vec![b'a'; len];
+            let check = |text: &[u8]| {
+                let mut out = Vec::new();
+                write_text(text, &mut out);
+                assert_eq!(out, slowly(text), "{text:?}");
+            };
+            check(&text);
+            for at in 0..len {
+                for byte in [
+                    0, 0x1f, b' ', b'!', b'"', b'#', b'\\', b']', 0x7f, 0x80, 0xff,
+                ] {
+                    text[at] = byte;
+                    check(&text);
+                }
+                text[at] = b'a';
+            }
+            let mut text = vec![b'"'; len];
+            check(&text);
+            text.fill(0xc3);
+            check(&text);
+        }
+    }
 }

@@ -12,6 +12,7 @@
 
 mod access;
 pub mod codec;
+mod fielded;
 mod fields;
 pub mod json;
 pub mod logfmt;
@@ -27,6 +28,7 @@ use bytes::{Bytes, BytesMut};
 use crate::time::WallTime;
 
 pub use access::{Access, Change, Names, Shared};
+pub use fielded::Fielded;
 pub use fields::{Constant, Field, Fields, Found, Key, Slot, find, into_fields};
 pub use value::{
     object, parse_json, structured_data_value, timestamp, to_value, walk, write_plain,
@@ -131,10 +133,15 @@ pub enum Event {
     /// Bytes that nobody has looked into; one field, `message`.
     Raw(Span),
     /// What was parsed or set.
-    Fields(Box<Fields>),
+    Fields(Fielded),
 }
 
 impl Event {
+    /// An event of these fields.
+    pub fn fielded(fields: Fields) -> Event {
+        Event::Fields(Fielded::from(fields))
+    }
+
     /// The original bytes of the event, whatever steps have made of it since.
     pub fn raw(&self) -> Span {
         match self {
@@ -147,7 +154,7 @@ impl Event {
     /// stays raw in meaning and keeps its `message`.
     pub fn mark(&mut self, bytes: &Bytes, mark: &'static str, reason: &str) {
         let reason = Slot::text(Bytes::copy_from_slice(reason.as_bytes()));
-        into_fields(self).set(bytes, Key::Static(mark), reason);
+        into_fields(self).set(bytes, Key::named(mark), reason);
     }
 }
 

@@ -125,26 +125,43 @@ fn add(parameters: &mut ObjectMap, name: &[u8], value: Value) {
 
 /// Appends the object that `text` means as JSON.
 pub fn write_json(text: &[u8], out: &mut Vec<u8>) {
-    if repeats(text) {
+    let start = out.len();
+    if write_members(text, out).is_none() {
+        out.truncate(start);
         let object = object(&Bytes::copy_from_slice(text));
-        return json::write_value(&Value::Object(object), out);
+        json::write_value(&Value::Object(object), out);
     }
-    out.push(b'{');
+}
+
+/// As [`write_json`], element by element; `None` where an id, or a name within an element, occurs
+/// twice or may do so.
+fn write_members(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut walk = Walk::new(text);
-    let mut is_first = true;
-    while let Some(id) = walk.element() {
+    let mut ids = Seen::default();
+    out.push(b'{');
+    loop {
+        let (before, is_first) = (walk.at, ids.count == 0);
+        let Some(id) = walk.element() else {
+            break;
+        };
+        ids.add(id, || has_id(&text[..before], id))?;
         write_key(id, is_first, out);
-        is_first = false;
         out.push(b'{');
-        let mut is_first = true;
-        while let Some((name, range)) = walk.parameter() {
+        let first = walk.at;
+        let mut names = Seen::default();
+        loop {
+            let (before, is_first) = (walk.at, names.count == 0);
+            let Some((name, range)) = walk.parameter() else {
+                break;
+            };
+            names.add(name, || has_name(&text[..before], first, name))?;
             write_key(name, is_first, out);
-            is_first = false;
             json::write_text(&unescaped(&text[range]), out);
         }
         out.push(b'}');
     }
     out.push(b'}');
+    Some(())
 }
 
 fn write_key(name: &[u8], is_first: bool, out: &mut Vec<u8>) {
@@ -155,42 +172,44 @@ fn write_key(name: &[u8], is_first: bool, out: &mut Vec<u8>) {
     out.push(b':');
 }
 
-/// Whether an id, or a name within an element, occurs twice, or may do so.
-fn repeats(text: &[u8]) -> bool {
+/// Whether an element of `text` has this id.
+fn has_id(text: &[u8], id: &[u8]) -> bool {
     let mut walk = Walk::new(text);
-    let mut ids = Seen::default();
-    while let Some(id) = walk.element() {
-        let mut names = Seen::default();
-        while let Some((name, _)) = walk.parameter() {
-            if names.add(name) {
-                return true;
-            }
-        }
-        if ids.add(id) {
+    while let Some(known) = walk.element() {
+        if known == id {
             return true;
         }
+        while walk.parameter().is_some() {}
     }
     false
 }
 
-/// Names, up to [`COMPARED_MAX`].
+/// Whether a parameter from `at` on has this name.
+fn has_name(text: &[u8], at: usize, name: &[u8]) -> bool {
+    let mut walk = Walk { text, at };
+    std::iter::from_fn(|| walk.parameter()).any(|(known, _)| known == name)
+}
+
+/// Which names there were, roughly, and up to [`COMPARED_MAX`].
 #[derive(Default)]
-struct Seen<'a> {
-    names: [&'a [u8]; COMPARED_MAX],
+struct Seen {
+    /// A bit for each, by its length and its last byte.
+    bits: u64,
     count: usize,
 }
 
-impl<'a> Seen<'a> {
-    /// Adds a name; true where it is there already, or there is no room. Names that are not
-    /// UTF-8 may become the same text and are not compared.
-    fn add(&mut self, name: &'a [u8]) -> bool {
+impl Seen {
+    /// Adds a name; `None` where it is there already, for which `is_there` looks if it may be, or
+    /// there is no room. Names that are not UTF-8 may become the same text and are not compared.
+    fn add(&mut self, name: &[u8], is_there: impl FnOnce() -> bool) -> Option<()> {
         let no_room = self.count == COMPARED_MAX || !name.is_ascii();
-        if no_room || self.names[..self.count].contains(&name) {
-            return true;
-        }
-        self.names[self.count] = name;
+        let last = name.last().copied().unwrap_or(0);
+        let bit = 1 << (((name.len() as u8).wrapping_mul(7) ^ last) % 64);
+        let may_be = self.bits & bit != 0;
+        self.bits |= bit;
         self.count += 1;
-        false
+        let is_known = no_room || (may_be && is_there());
+        (!is_known).then_some(())
     }
 }
 
@@ -290,6 +309,15 @@ mod tests {
             r#"{"origin":{"ip":["::1","::2","::3"]}}"#,
         );
         check(r#"[a b="1"][a c="2"]"#, r#"{"a":{"b":"1","c":"2"}}"#);
+        check(
+            r#"[a n1="1" m1="2" n1="3"][b][a n1="4"]"#,
+            r#"{"a":{"m1":"2","n1":["1","3","4"]},"b":{}}"#,
+        );
+        // Names and ids that only look alike.
+        check(
+            r#"[a1 n1="1" m1="2"][b1 n1="3"]"#,
+            r#"{"a1":{"n1":"1","m1":"2"},"b1":{"n1":"3"}}"#,
+        );
         let names: Vec<_> = (0..40).map(|index| format!("n{index:02}")).collect();
         let text = names.iter().map(|name| format!(" {name}=\"v\""));
         let expected = names.iter().map(|name| format!("\"{name}\":\"v\""));

@@ -17,7 +17,6 @@ use crate::time::{Duration, Instant, Scheduler};
 use super::graph::Stopper;
 use super::memory::Memory;
 use super::port::{Port, Ports};
-use super::queue::WhenFull;
 
 /// How long a source must stand still before the first report.
 const FIRST_REPORT: Duration = Duration::from_secs(5);
@@ -74,7 +73,7 @@ impl BlockedWatch {
     /// The sinks that can hold the source up: of those that its events must reach, not the ones
     /// that drop when they are full.
     pub(super) fn stoppers(&self) -> Vec<Stopper> {
-        let blocks = |stopper: &&Stopper| stopper.port.when_full() == WhenFull::Block;
+        let blocks = |stopper: &&Stopper| stopper.port.blocks();
         let stoppers = self.stoppers.borrow();
         stoppers.iter().filter(blocks).cloned().collect()
     }

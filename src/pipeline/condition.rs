@@ -448,7 +448,7 @@ mod tests {
             ("n", at(32, 36)),
         ];
         let list = list.map(|(key, slot)| Field {
-            key: Key::Static(key),
+            key: Key::named(key),
             slot,
         });
         let fields = Fields {
@@ -456,7 +456,7 @@ mod tests {
             list: list.into(),
             parsed: true,
         };
-        batch(text, vec![Event::Fields(Box::new(fields))])
+        batch(text, vec![Event::fielded(fields)])
     }
 
     #[test]

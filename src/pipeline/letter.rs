@@ -63,7 +63,7 @@ impl Vias {
 
 /// Events that the step called `step` could not work on, each with its reason.
 pub(super) fn of_step(batch: &Batch, failed: Vec<(Event, String)>, step: &str) -> Batch {
-    let by = (Key::Static("step"), step.into());
+    let by = (Key::Static(&"step"), step.into());
     let letters = failed
         .iter()
         .map(|(event, reason)| letter(batch, event, reason, &by));
@@ -72,7 +72,7 @@ pub(super) fn of_step(batch: &Batch, failed: Vec<(Event, String)>, step: &str) -
 
 /// Events that the sink called `sink` refused for `reason`.
 pub(super) fn of_sink(refused: &Picked, sink: &str, reason: &str) -> Batch {
-    let by = (Key::Static("sink"), sink.into());
+    let by = (Key::Static(&"sink"), sink.into());
     let batch = refused.batch();
     let letters = refused
         .events()
@@ -91,14 +91,14 @@ fn letter(batch: &Batch, event: &Event, reason: &str, by: &(Key, Arc<str>)) -> E
     let text = |text: &str| Slot::text(Bytes::copy_from_slice(text.as_bytes()));
     let field = |key, slot| Field { key, slot };
     let list = vec![
-        field(Key::Static("reason"), text(reason)),
-        field(Key::Static("source"), text(&batch.origin.source)),
+        field(Key::Static(&"reason"), text(reason)),
+        field(Key::Static(&"source"), text(&batch.origin.source)),
         field(by.0.clone(), text(&by.1)),
-        field(Key::Static("original"), Slot::Text(event.raw())),
+        field(Key::Static(&"original"), Slot::Text(event.raw())),
     ];
-    Event::Fields(Box::new(Fields {
+    Event::fielded(Fields {
         raw: event.raw(),
         list,
         parsed: true,
-    }))
+    })
 }

@@ -73,6 +73,8 @@ pub struct Port {
 pub struct Relay {
     /// Whether parts come to the stage *durable* there.
     pub is_disk: bool,
+    /// What happens when the buffer there is full; what waits here is never dropped for that.
+    pub when_full: WhenFull,
 }
 
 /// One sink's hold on its port.
@@ -175,6 +177,12 @@ impl Port {
     /// What it takes is handed to another reactor from now on, or is not any more.
     pub fn set_relay(&self, relay: Option<Relay>) {
         self.relay.set(relay);
+    }
+
+    /// Whether sources wait where its buffer is full, wherever that is.
+    pub fn blocks(&self) -> bool {
+        let relay = self.relay.get();
+        relay.map_or(self.when_full(), |relay| relay.when_full) == WhenFull::Block
     }
 
     /// Whether what it takes is handed to another reactor.

@@ -304,18 +304,18 @@ mod tests {
             ("a", json(20, 31)),
             ("text", Slot::Text(Span::new(31, 36))),
             ("code", Slot::Integer(-7)),
-            ("severity", Slot::Word("info")),
+            ("severity", Slot::Word(&"info")),
             ("time", Slot::Time(WallTime::from_micros(0))),
         ];
         let list = slots.map(|(key, slot)| Field {
-            key: Key::Static(key),
+            key: Key::named(key),
             slot,
         });
-        batch.events = vec![Event::Fields(Box::new(Fields {
+        batch.events = vec![Event::fielded(Fields {
             raw: Span::new(0, text.len()),
             list: list.into(),
             parsed: true,
-        }))];
+        })];
         batch
     }
 

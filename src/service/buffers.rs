@@ -103,7 +103,10 @@ impl Buffers {
             scheduler,
         );
         // How far its events come is asked of the sinks that they go to.
-        port.set_relay(Some(Relay { is_disk: false }));
+        port.set_relay(Some(Relay {
+            is_disk: false,
+            when_full: WhenFull::Block,
+        }));
         port
     }
 
@@ -209,8 +212,8 @@ impl Plan {
         let mut plan = Plan::of(of);
         if seat.elsewhere_sink(of).is_some() {
             let is_disk = plan.disk_bytes.take().is_some();
-            plan.relay = Some(Relay { is_disk });
-            plan.when_full = WhenFull::Block;
+            let when_full = std::mem::replace(&mut plan.when_full, WhenFull::Block);
+            plan.relay = Some(Relay { is_disk, when_full });
         }
         if plan.relay.is_some() || !of.is_single {
             plan.memory_bytes = (plan.memory_bytes / seat.count).max(1);

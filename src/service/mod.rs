@@ -258,6 +258,7 @@ impl Life {
             last_errors: around.last_errors,
             config: around.config,
             started: began,
+            workers: daemon.crew().seat().count,
             is_stopping: stop.is_asked(),
         });
         let mut life = Life {
@@ -285,6 +286,7 @@ impl Life {
             sources: config.sources.len(),
             pipelines: config.pipelines.len(),
             sinks: config.sinks.len(),
+            workers: self.daemon.crew().seat().count,
             took: handle.fresh().since(began),
         };
         let (summary, network) = (self.daemon.summary(), self.daemon.network());

@@ -51,6 +51,8 @@ pub struct Status {
     pub last_errors: Arc<LastErrors>,
     /// The config that it was started with.
     pub config: PathBuf,
+    /// How many reactors it has.
+    pub workers: usize,
     /// When it was started.
     pub started: (Instant, WallTime),
     /// Whether it is being stopped.
@@ -100,6 +102,7 @@ impl Status {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
+            "workers": self.workers,
             "config": self.config.to_string_lossy(),
             "state": state,
             "started": wall.to_string(),

@@ -272,7 +272,7 @@ struct Stderr;
 impl Reading for Stderr {
     fn read(&mut self, batch: &mut Batch) {
         for event in &mut batch.events {
-            let (stream, stderr) = (Key::Static("stream"), Slot::Word("stderr"));
+            let (stream, stderr) = (Key::Static(&"stream"), Slot::Word(&"stderr"));
             into_fields(event).set(&batch.bytes, stream, stderr);
         }
     }

@@ -345,16 +345,17 @@ impl Making {
         };
         let raw = put(self.text.as_bytes());
         let mut list = vec![
-            field("timestamp", Slot::Time(self.time)),
-            field("level", Slot::Word(self.level.word())),
-            field("component", Slot::Text(put(self.component.as_bytes()))),
+            field(&"timestamp", Slot::Time(self.time)),
+            field(&"level", Slot::Text(put(self.level.word().as_bytes()))),
+            field(&"component", Slot::Text(put(self.component.as_bytes()))),
         ];
         if !self.event.is_empty() {
-            list.push(field("event", Slot::Text(put(self.event.as_bytes()))));
+            list.push(field(&"event", Slot::Text(put(self.event.as_bytes()))));
         }
-        list.push(field("message", Slot::Text(raw)));
+        list.push(field(&"message", Slot::Text(raw)));
         for (name, made) in self.rest {
-            let is_there = |field: &Field| matches!(field.key, Key::Static(key) if key == name);
+            // No key here is a span of bytes.
+            let is_there = |field: &Field| field.key.of(&[]) == name.as_bytes();
             if list.iter().any(is_there) {
                 continue;
             }
@@ -363,17 +364,18 @@ impl Making {
                 Made::Integer(number) => Slot::Integer(number),
                 Made::Json(text) => Slot::Json(put(&text)),
             };
-            list.push(field(name, slot));
+            let key = Key::named(name);
+            list.push(Field { key, slot });
         }
-        Event::Fields(Box::new(Fields {
+        Event::fielded(Fields {
             raw,
             list,
             parsed: true,
-        }))
+        })
     }
 }
 
-fn field(name: &'static str, slot: Slot) -> Field {
+fn field(name: &'static &'static str, slot: Slot) -> Field {
     let key = Key::Static(name);
     Field { key, slot }
 }

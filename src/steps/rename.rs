@@ -30,13 +30,13 @@ fn build(options: &Options) -> Result<Box<dyn Step>, Mistake> {
     for (old, located) in options.map(VALUE) {
         let new = located.as_text().unwrap_or_default();
         let name = |text| name::parse(text).map_err(|mistake| mistake.of(old));
-        names.push((name(old)?, name(new)?));
+        names.push((name(old)?, Key::named(&name(new)?)));
     }
     Ok(Box::new(Rename { names }))
 }
 
 struct Rename {
-    names: Vec<(Arc<str>, Arc<str>)>,
+    names: Vec<(Arc<str>, Key)>,
 }
 
 impl Step for Rename {
@@ -45,7 +45,8 @@ impl Step for Rename {
         for event in events {
             for (old, new) in &self.names {
                 let raw_message = matches!(event, Event::Raw(_)) && **old == *"message";
-                if old != new && (raw_message || matches!(event, Event::Fields(_))) {
+                let is_new = new.of(shared.bytes) != old.as_bytes();
+                if is_new && (raw_message || matches!(event, Event::Fields(_))) {
                     rename(into_fields(event), shared.bytes, old, new);
                 }
             }
@@ -57,15 +58,15 @@ impl Step for Rename {
     }
 }
 
-fn rename(fields: &mut Fields, bytes: &[u8], old: &str, new: &Arc<str>) {
+fn rename(fields: &mut Fields, bytes: &[u8], old: &str, new: &Key) {
     if fields.find(bytes, old.as_bytes()).is_none() {
         return;
     }
-    if !fields.parsed && (old == "message" || **new == *"message") {
+    if !fields.parsed && (old == "message" || new.of(bytes) == b"message") {
         fields.settle(bytes);
     }
-    fields.remove(bytes, new.as_bytes());
+    fields.remove(bytes, new.of(bytes));
     if let Some(index) = fields.position(bytes, old.as_bytes()) {
-        fields.list[index].key = Key::Shared(new.clone());
+        fields.list[index].key = new.clone();
     }
 }

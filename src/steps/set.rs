@@ -48,13 +48,13 @@ fn build(options: &Options) -> Result<Box<dyn Step>, Mistake> {
                 Source::Constant(Arc::new(Constant::new(value)))
             }
         };
-        fields.push((name, source));
+        fields.push((Key::named(&name), source));
     }
     Ok(Box::new(Set { fields }))
 }
 
 struct Set {
-    fields: Vec<(Arc<str>, Source)>,
+    fields: Vec<(Key, Source)>,
 }
 
 enum Source {
@@ -66,7 +66,7 @@ impl Step for Set {
     fn apply(&mut self, batch: &mut Batch, _report: &mut StepReport) {
         let (shared, events) = batch.split();
         for event in events {
-            for (name, source) in &self.fields {
+            for (key, source) in &self.fields {
                 let slot = match source {
                     Source::Constant(constant) => Slot::Constant(constant.clone()),
                     Source::Template(template) => {
@@ -75,7 +75,7 @@ impl Step for Set {
                         Slot::text(Bytes::from(text))
                     }
                 };
-                into_fields(event).set(shared.bytes, Key::Shared(name.clone()), slot);
+                into_fields(event).set(shared.bytes, key.clone(), slot);
             }
         }
     }

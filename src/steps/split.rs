@@ -9,7 +9,7 @@ use vrl::path::{OwnedSegment, parse_value_path};
 
 use super::failed;
 use super::parse::{List, Place, fields_of};
-use crate::event::{Batch, Event, Field, Fields, Key, Slot, Span, find};
+use crate::event::{Batch, Event, Field, Fielded, Fields, Key, Slot, Span, find};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt, VALUE};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::step::{Step, StepReport};
@@ -67,15 +67,11 @@ fn parse(text: &str) -> Result<By, Mistake> {
 
 fn build(options: &Options) -> Result<Box<dyn Step>, Mistake> {
     let by = parse(options.text(VALUE)).map_err(|mistake| mistake.of(VALUE))?;
-    Ok(Box::new(Split {
-        by,
-        scanned: Vec::new(),
-    }))
+    Ok(Box::new(Split { by }))
 }
 
 struct Split {
     by: By,
-    scanned: Vec<json::Field>,
 }
 
 impl Step for Split {
@@ -85,7 +81,7 @@ impl Step for Split {
             let bytes = &batch.bytes;
             let parts = match &self.by {
                 By::Lines => lines(&event, bytes),
-                By::Path(path) => elements(path, &mut self.scanned, &event, bytes),
+                By::Path(path) => elements(path, &event, bytes),
             };
             match parts {
                 Ok(parts) if parts.is_empty() => report.filtered += 1,
@@ -132,12 +128,7 @@ fn lines(event: &Event, bytes: &bytes::Bytes) -> Result<Vec<Event>, String> {
     Ok(parts)
 }
 
-fn elements(
-    path: &[String],
-    scanned: &mut Vec<json::Field>,
-    event: &Event,
-    bytes: &bytes::Bytes,
-) -> Result<Vec<Event>, String> {
+fn elements(path: &[String], event: &Event, bytes: &bytes::Bytes) -> Result<Vec<Event>, String> {
     let (place, names) = array_in(path, event, bytes)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let spans = json::elements(place.bytes(), &names).map_err(|error| error.to_string())?;
@@ -147,13 +138,9 @@ fn elements(
     let element = |span| {
         let element = place.part(span);
         let raw = element.raw(event.raw());
-        let mut found = List::new(bytes);
-        if fields_of(&element, scanned, &mut found).is_ok() {
-            return Event::Fields(Box::new(Fields {
-                raw,
-                list: found.into_fields(),
-                parsed: true,
-            }));
+        let mut fielded = Fielded::empty(raw, true);
+        if fields_of(&element, &mut List::new(bytes, &mut fielded.list)).is_ok() {
+            return Event::Fields(fielded);
         }
         let whole = protocol::Span::new(0, element.bytes().len());
         with_message(raw, element.json_slot(whole))
@@ -186,12 +173,12 @@ fn array_in<'a, 'p>(
 
 /// An event whose message is not its raw bytes.
 fn with_message(raw: Span, slot: Slot) -> Event {
-    Event::Fields(Box::new(Fields {
+    Event::fielded(Fields {
         raw,
         list: vec![Field {
-            key: Key::Static("message"),
+            key: Key::Static(&"message"),
             slot,
         }],
         parsed: true,
-    }))
+    })
 }

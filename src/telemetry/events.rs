@@ -90,6 +90,8 @@ pub struct Started {
     pub pipelines: usize,
     /// Sinks in the config.
     pub sinks: usize,
+    /// Reactors.
+    pub workers: usize,
     /// From the start of the process's work until now.
     pub took: Duration,
 }
@@ -101,6 +103,7 @@ impl Started {
             sources,
             pipelines,
             sinks,
+            workers,
             took,
         } = self;
         let millis = millis(*took);
@@ -110,6 +113,7 @@ impl Started {
             sources,
             pipelines,
             sinks,
+            workers,
             took_ms = millis,
             "running after {millis} ms"
         );

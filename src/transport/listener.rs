@@ -243,13 +243,22 @@ pub(super) fn listen(
         network.note(address, Socket::Listener(acceptor));
     }
     if let Some(siblings) = once.filter(|siblings| siblings.is_first()) {
-        let duplicates = sockets
-            .iter()
-            .map(|socket| network.net().duplicate(*socket));
-        let duplicates = duplicates.collect::<io::Result<_>>().map_err(error)?;
-        siblings.offer(network.owner(), address, duplicates);
+        offer(network, siblings, address, &sockets).map_err(error)?;
     }
     Ok(listeners)
+}
+
+/// The siblings get these sockets, too.
+fn offer(
+    network: &Network,
+    siblings: &Siblings,
+    address: &Address,
+    sockets: &[SocketId],
+) -> io::Result<()> {
+    let duplicates = sockets.iter().map(|it| network.net().duplicate(*it));
+    let duplicates = duplicates.collect::<io::Result<_>>()?;
+    siblings.offer(network.owner(), address, duplicates);
+    Ok(())
 }
 
 /// The sockets that a sibling has bound.

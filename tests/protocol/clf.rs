@@ -27,7 +27,7 @@ fn check(text: &str, expected: &[(&str, &str)]) {
     let found = fields(text);
     let shown: Vec<_> = found
         .iter()
-        .map(|field| (field.name, &text[field.value.range()]))
+        .map(|field| (*field.name, &text[field.value.range()]))
         .collect();
     assert_eq!(shown, expected, "{text}");
 }
@@ -70,7 +70,7 @@ fn combined_and_common() {
         .into_iter()
         .filter(|field| field.kind == Kind::Integer);
     assert_eq!(
-        integers.map(|field| field.name).collect::<Vec<_>>(),
+        integers.map(|field| *field.name).collect::<Vec<_>>(),
         ["status", "size"]
     );
 }
@@ -107,7 +107,7 @@ fn client_text_moves_no_field() {
     let escaped: Vec<_> = fields(CORPUS[3])
         .iter()
         .filter(|f| f.escaped)
-        .map(|f| f.name)
+        .map(|f| *f.name)
         .collect();
     assert_eq!(escaped, ["path", "agent"]);
 }

@@ -241,14 +241,14 @@ fn batch(events: &[(&str, &[u8])]) -> Batch {
         let slot = Slot::Text(Span::new(bytes.len(), bytes.len() + value.len()));
         bytes.extend_from_slice(value);
         let fields = vec![Field {
-            key: Key::Static("x"),
+            key: Key::Static(&"x"),
             slot,
         }];
-        list.push(Event::Fields(Box::new(Fields {
+        list.push(Event::fielded(Fields {
             raw,
             list: fields,
             parsed: true,
-        })));
+        }));
     }
     let origin = Origin {
         source: "in".into(),

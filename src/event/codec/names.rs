@@ -12,11 +12,12 @@ use regex::{Regex, RegexBuilder};
 
 use crate::event::Origin;
 
-/// Places for names, and for origins.
+/// Places for names, for those of fields, and for origins.
 const NAMES: usize = 256;
+const KEYS: usize = 256;
 const ORIGINS: usize = 256;
 
-/// The longest text that is kept, in bytes: the cache holds at most 256 KiB.
+/// The longest text that is kept, in bytes: the cache holds at most 384 KiB.
 const TEXT_BYTES_MAX: usize = 512;
 
 /// Different regexes within one payload; events carry those that stand in a program.
@@ -29,6 +30,7 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Names that were met in payloads read before.
 pub struct NameCache {
     names: Box<[Option<Arc<str>>]>,
+    keys: Box<[Option<Arc<String>>]>,
     origins: Box<[Option<Arc<Origin>>]>,
     /// With what became of each; `None` where it did not compile.
     regexes: Vec<(Box<str>, Option<Arc<Regex>>)>,
@@ -38,6 +40,7 @@ impl Default for NameCache {
     fn default() -> Self {
         NameCache {
             names: vec![None; NAMES].into_boxed_slice(),
+            keys: vec![None; KEYS].into_boxed_slice(),
             origins: vec![None; ORIGINS].into_boxed_slice(),
             regexes: Vec::new(),
         }
@@ -71,6 +74,18 @@ impl NameCache {
         match place {
             Some(known) if **known == *text => Arc::clone(known),
             _ => Arc::clone(place.insert(Arc::from(text))),
+        }
+    }
+
+    /// The name of a field.
+    pub(super) fn key(&mut self, text: &str) -> Arc<String> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Arc::new(text.to_owned());
+        }
+        let place = &mut self.keys[place(text, KEYS)];
+        match place {
+            Some(known) if **known == *text => Arc::clone(known),
+            _ => Arc::clone(place.insert(Arc::new(text.to_owned()))),
         }
     }
 

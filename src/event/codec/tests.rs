@@ -75,14 +75,14 @@ fn fielded(slots: Vec<Slot>) -> Batch {
     );
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let list = slots.into_iter().zip(names).map(|(slot, name)| Field {
-        key: Key::Static(name),
+        key: Key::named(name),
         slot,
     });
-    batch.events.push(Event::Fields(Box::new(Fields {
+    batch.events.push(Event::fielded(Fields {
         raw: Span::new(0, 3),
         list: list.collect(),
         parsed: true,
-    })));
+    }));
     batch
 }
 
@@ -141,24 +141,21 @@ fn every_kind_of_key_and_slot_comes_back() {
         field(Key::Json(find("n")), Slot::Json(find("[1, 2]"))),
         field(Key::Span(find("name")), Slot::Text(find("text"))),
         field(
-            Key::Static("structured_data"),
+            Key::Static(&"structured_data"),
             Slot::StructuredData(find(r#"[a b="\]" c="1"]"#)),
         ),
-        field(
-            Key::Shared("é".into()),
-            Slot::Constant(Arc::clone(&constant)),
-        ),
-        field(Key::Static("severity"), Slot::Word("info")),
-        field(Key::Static("int"), Slot::Integer(i64::MIN)),
-        field(Key::Static("time"), Slot::time(i64::MAX)),
-        field(Key::Static(""), Slot::text(Bytes::from_static(b"\xff\0"))),
+        field(Key::own("é"), Slot::Constant(Arc::clone(&constant))),
+        field(Key::Static(&"severity"), Slot::Word(&"info")),
+        field(Key::Static(&"int"), Slot::Integer(i64::MIN)),
+        field(Key::Static(&"time"), Slot::time(i64::MAX)),
+        field(Key::Static(&""), Slot::text(Bytes::from_static(b"\xff\0"))),
     ];
     for parsed in [true, false, true] {
-        batch.events.push(Event::Fields(Box::new(Fields {
+        batch.events.push(Event::fielded(Fields {
             raw: Span::new(0, text.len()),
             list: list.clone(),
             parsed,
-        })));
+        }));
     }
     batch.events.insert(1, Event::Raw(find("plain")));
     let back = round(&batch);
@@ -329,14 +326,14 @@ fn more_names_than_have_numbers() {
     let mut batch = fielded(Vec::new());
     for _ in 0..3 {
         let list = (0..100).map(|index| Field {
-            key: Key::Shared(format!("name {index}").into()),
+            key: Key::own(format!("name {index}")),
             slot: Slot::Constant(Arc::new(Constant::new(Value::Integer(index)))),
         });
-        batch.events.push(Event::Fields(Box::new(Fields {
+        batch.events.push(Event::fielded(Fields {
             raw: Span::new(12, 15),
             list: list.collect(),
             parsed: false,
-        })));
+        }));
     }
     round(&batch);
 }
@@ -374,7 +371,7 @@ fn every_truncation_and_every_flipped_bit_is_an_error_or_a_batch() {
             &fielded(vec![
                 Slot::Json(Span::new(0, 3)),
                 Slot::StructuredData(Span::new(0, 3)),
-                Slot::Word("info"),
+                Slot::Word(&"info"),
             ]),
             None,
         ),

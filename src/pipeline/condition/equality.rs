@@ -115,7 +115,7 @@ mod tests {
         let mut at = 0;
         let mut slots = vec![
             Slot::Integer(7),
-            Slot::Word("debug"),
+            Slot::Word(&"debug"),
             Slot::time(7),
             Slot::text(Bytes::from_static(b"debug")),
             Slot::Value(Box::new(Value::Null)),
@@ -131,14 +131,14 @@ mod tests {
         }
         for slot in slots {
             let list = vec![Field {
-                key: Key::Static("f"),
+                key: Key::Static(&"f"),
                 slot,
             }];
-            batch.events.push(Event::Fields(Box::new(Fields {
+            batch.events.push(Event::fielded(Fields {
                 raw: Span::new(0, 5),
                 list,
                 parsed: true,
-            })));
+            }));
         }
         batch
     }

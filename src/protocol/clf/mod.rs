@@ -13,7 +13,7 @@ mod time;
 
 use std::fmt;
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr2, memrchr_iter};
 
 pub use time::{rfc3339_into, unix_seconds};
 
@@ -32,6 +32,8 @@ pub enum Kind {
     Text,
     /// Decimal digits, at most [`DIGITS_MAX`].
     Integer,
+    /// A text in the place of the time, for [`unix_seconds`].
+    Time,
 }
 
 /// One field that is there, as a range of the text.
@@ -39,7 +41,7 @@ pub enum Kind {
 pub struct Field {
     /// `host ident user timestamp method path protocol request status size referer agent extra`;
     /// `request` only where it is not a method, a path and a protocol.
-    pub name: &'static str,
+    pub name: &'static &'static str,
     /// The value, without quotes or brackets.
     pub value: Span,
     /// What the value is.
@@ -75,14 +77,19 @@ pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
     if text.len() > CHUNK_BYTES_MAX {
         return Err(wrong(CHUNK_BYTES_MAX, "text is longer than 4 GiB"));
     }
-    let mut line = Line { text, at: 0, out };
+    let mut line = Line {
+        text,
+        at: 0,
+        has_escapes: memchr(b'\\', text).is_some(),
+        out,
+    };
     line.client()?;
     line.request()?;
-    line.number("status")?;
-    line.number("size")?;
+    line.number(&"status")?;
+    line.number(&"size")?;
     if line.at < text.len() {
-        line.quoted("referer")?;
-        line.quoted("agent")?;
+        line.quoted(&"referer")?;
+        line.quoted(&"agent")?;
     }
     line.rest()
 }
@@ -91,16 +98,18 @@ pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
 struct Line<'a> {
     text: &'a [u8],
     at: usize,
+    /// There is a backslash somewhere: most lines have none.
+    has_escapes: bool,
     out: &'a mut Vec<Field>,
 }
 
 impl Line<'_> {
     /// Adds a field unless it is absent.
-    fn add(&mut self, name: &'static str, start: usize, end: usize, kind: Kind) {
+    fn add(&mut self, name: &'static &'static str, start: usize, end: usize, kind: Kind) {
         let value = Span::new(start, end);
         let bytes = value.of(self.text);
         if bytes != b"-" {
-            let escaped = memchr(b'\\', bytes).is_some();
+            let escaped = self.has_escapes && memchr(b'\\', bytes).is_some();
             self.out.push(Field {
                 name,
                 value,
@@ -112,12 +121,12 @@ impl Line<'_> {
 
     /// `host ident user [timestamp] `, all that stands before the first quote.
     fn client(&mut self) -> Result<(), ClfError> {
-        let quote =
-            unescaped_quote(self.text, 0).ok_or(wrong(self.text.len(), "no request in quotes"))?;
+        let quote = self.quote(0);
+        let quote = quote.ok_or(wrong(self.text.len(), "no request in quotes"))?;
         let head = self.text[..quote]
             .strip_suffix(b"] ")
             .ok_or(wrong(quote, "no time in brackets before the request"))?;
-        let bracket = memmem::rfind(head, b" [").ok_or(wrong(0, "no time in brackets"))?;
+        let bracket = blank_and_bracket(head).ok_or(wrong(0, "no time in brackets"))?;
         let spaces = memchr(b' ', &head[..bracket]).and_then(|first| {
             let second = memchr(b' ', &head[first + 1..bracket])?;
             Some((first, first + 1 + second))
@@ -128,10 +137,10 @@ impl Line<'_> {
         if first == 0 || second == first + 1 || second + 1 == bracket {
             return Err(wrong(0, "empty host, ident or user"));
         }
-        self.add("host", 0, first, Kind::Text);
-        self.add("ident", first + 1, second, Kind::Text);
-        self.add("user", second + 1, bracket, Kind::Text);
-        self.add("timestamp", bracket + 2, head.len(), Kind::Text);
+        self.add(&"host", 0, first, Kind::Text);
+        self.add(&"ident", first + 1, second, Kind::Text);
+        self.add(&"user", second + 1, bracket, Kind::Text);
+        self.add(&"timestamp", bracket + 2, head.len(), Kind::Time);
         self.at = quote;
         Ok(())
     }
@@ -143,22 +152,27 @@ impl Line<'_> {
         let request = value.of(self.text);
         match request_parts(request) {
             Some((method_end, path_end)) => {
-                self.add("method", start, start + method_end, Kind::Text);
-                self.add("path", start + method_end + 1, start + path_end, Kind::Text);
+                self.add(&"method", start, start + method_end, Kind::Text);
                 self.add(
-                    "protocol",
+                    &"path",
+                    start + method_end + 1,
+                    start + path_end,
+                    Kind::Text,
+                );
+                self.add(
+                    &"protocol",
                     start + path_end + 1,
                     value.end as usize,
                     Kind::Text,
                 );
             }
-            None => self.add("request", start, value.end as usize, Kind::Text),
+            None => self.add(&"request", start, value.end as usize, Kind::Text),
         }
         Ok(())
     }
 
     /// A space, then digits or `-`.
-    fn number(&mut self, name: &'static str) -> Result<(), ClfError> {
+    fn number(&mut self, name: &'static &'static str) -> Result<(), ClfError> {
         self.space()?;
         let start = self.at;
         let rest = &self.text[start..];
@@ -174,7 +188,7 @@ impl Line<'_> {
     }
 
     /// A space, then text in quotes.
-    fn quoted(&mut self, name: &'static str) -> Result<(), ClfError> {
+    fn quoted(&mut self, name: &'static &'static str) -> Result<(), ClfError> {
         self.space()?;
         let value = self.in_quotes()?;
         self.add(name, value.start as usize, value.end as usize, Kind::Text);
@@ -195,9 +209,18 @@ impl Line<'_> {
         if self.text.get(self.at) != Some(&b'"') {
             return Err(wrong(self.at, "expected a quote"));
         }
-        let end = unescaped_quote(self.text, start).ok_or(wrong(self.at, "quote without end"))?;
+        let end = self.quote(start);
+        let end = end.ok_or(wrong(self.at, "quote without end"))?;
         self.at = end + 1;
         Ok(Span::new(start, end))
+    }
+
+    /// Offset of the first quote from `from` on that no backslash escapes.
+    fn quote(&self, from: usize) -> Option<usize> {
+        if self.has_escapes {
+            return unescaped_quote(self.text, from);
+        }
+        memchr(b'"', self.text.get(from..)?).map(|offset| from + offset)
     }
 
     /// What other fields a server was configured to append.
@@ -206,13 +229,20 @@ impl Line<'_> {
             self.space()?;
         }
         if self.at < self.text.len() {
-            self.add("extra", self.at, self.text.len(), Kind::Text);
+            self.add(&"extra", self.at, self.text.len(), Kind::Text);
         }
         Ok(())
     }
 }
 
-/// Offset of the first quote from `from` on that no backslash escapes.
+/// Offset of the last ` [`.
+fn blank_and_bracket(text: &[u8]) -> Option<usize> {
+    let mut brackets = memrchr_iter(b'[', text);
+    let bracket = brackets.find(|&at| at > 0 && text[at - 1] == b' ')?;
+    Some(bracket - 1)
+}
+
+/// As [`Line::quote`], where there are backslashes.
 fn unescaped_quote(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {

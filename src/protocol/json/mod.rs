@@ -98,9 +98,16 @@ impl std::error::Error for JsonError {}
 /// (cleared first; after an error it holds the fields before it). Whitespace around is allowed.
 pub fn scan(text: &[u8], out: &mut Vec<Field>) -> Result<(), JsonError> {
     out.clear();
+    scan_each(text, |field| out.push(field))
+}
+
+/// As [`scan`], handing each field to `found` as soon as it is read. What is wrong behind it is
+/// not known then: after an error all that was found is to be forgotten.
+#[inline]
+pub fn scan_each(text: &[u8], found: impl FnMut(Field)) -> Result<(), JsonError> {
     let mut scanner = Scanner::new(check_length(text)?);
     scanner
-        .document(|scanner| scanner.fields(out))
+        .document(|scanner| scanner.fields(found))
         .map_err(|_| scanner.error())
 }
 

@@ -28,14 +28,14 @@ pub(super) struct Scanner<'a> {
 }
 
 /// The first high bit that is set marks the first `"`, `\` or control character of the word.
-/// (Mycroft's test: bytes after a hit may be marked wrongly, bytes before it never.)
+/// (Mycroft's test: bytes after a hit may be marked wrongly, bytes before it never.) With one bit
+/// turned over, a quote is the smallest byte that is no control character.
 #[inline]
 pub(super) fn special(word: u64) -> u64 {
-    let quote = word ^ (ONES * b'"' as u64);
+    let turned = word ^ (ONES * 2);
+    let low = turned.wrapping_sub(ONES * 0x21) & !turned;
     let backslash = word ^ (ONES * b'\\' as u64);
-    let below = word.wrapping_sub(ONES * 0x20) & !word;
-    let equal = quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash;
-    (below | equal) & HIGHS
+    (low | backslash.wrapping_sub(ONES) & !backslash) & HIGHS
 }
 
 /// The eight bytes at `at`, first byte lowest.
@@ -43,6 +43,59 @@ pub(super) fn special(word: u64) -> u64 {
 pub(super) fn word(text: &[u8], at: usize) -> Option<u64> {
     let bytes = text.get(at..)?.first_chunk::<8>()?;
     Some(u64::from_le_bytes(*bytes))
+}
+
+/// Where a string ends whose inside begins at `start`, if it has no escapes. What was read is
+/// or-ed into `seen`.
+#[inline(always)]
+fn plain_end(text: &[u8], start: usize, seen: &mut u64) -> Option<usize> {
+    let (words, rest) = text.get(start..)?.as_chunks::<8>();
+    let mut at = start;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        *seen |= word;
+        let hits = special(word);
+        if hits != 0 {
+            return quote_in(word, hits).map(|index| at + index);
+        }
+        at += 8;
+    }
+    // The last bytes of the text, moved down; what is moved in is no quote.
+    let moved = u64::from_le_bytes(*text.last_chunk::<8>()?);
+    let word = moved.checked_shr(64 - 8 * rest.len() as u32)?;
+    *seen |= word;
+    quote_in(word, special(word)).map(|index| at + index)
+}
+
+/// The place in `word` of its first hit, where that is a quote.
+#[inline(always)]
+fn quote_in(word: u64, hits: u64) -> Option<usize> {
+    let index = hits.trailing_zeros() / 8;
+    (word >> (8 * index) & 0xff == u64::from(b'"')).then_some(index as usize)
+}
+
+/// A member of an object whose quote is at `at`, where it is the usual: no whitespace, no escapes,
+/// and the value a string or a number. Anything else is for [`Scanner::members`] to read, and to
+/// say what is wrong with it.
+#[inline(always)]
+fn plain_member(text: &[u8], at: usize, seen: &mut u64) -> Option<Field> {
+    let key_end = plain_end(text, at + 1, seen)?;
+    let start = key_end + 2;
+    let &[b':', first] = text.get(key_end + 1..)?.first_chunk::<2>()? else {
+        return None;
+    };
+    let (end, kind) = match first {
+        b'"' => (plain_end(text, start + 1, seen)? + 1, Kind::String),
+        b'-' | b'0'..=b'9' => number::scan(text, start).ok()?,
+        _ => return None,
+    };
+    Some(Field {
+        key: Span::new(at + 1, key_end),
+        value: Span::new(start, end),
+        kind,
+        key_escaped: false,
+        value_escaped: false,
+    })
 }
 
 impl<'a> Scanner<'a> {
@@ -130,30 +183,54 @@ impl<'a> Scanner<'a> {
         self.at += 1;
     }
 
-    /// An object, with its fields into `out`.
-    pub(super) fn fields(&mut self, out: &mut Vec<Field>) -> Result<(), Wrong> {
+    /// An object, each of whose fields is handed to `found`.
+    #[inline]
+    pub(super) fn fields(&mut self, mut found: impl FnMut(Field)) -> Result<(), Wrong> {
         if self.peek() != Some(b'{') {
             return self.wrong(NOT_AN_OBJECT);
         }
+        let mut count = 0;
         self.members(|scanner| {
-            let start = scanner.at + 1;
-            let key_escaped = scanner.key()?;
-            let key_end = scanner.at - 1;
-            scanner.colon()?;
-            if out.len() == FIELDS_MAX {
-                return scanner.wrong("too many fields");
+            let text = scanner.text;
+            let (mut at, mut seen) = (scanner.at, 0);
+            while count < FIELDS_MAX {
+                let field = match plain_member(text, at, &mut seen) {
+                    Some(field) => field,
+                    None => {
+                        (scanner.at, scanner.seen) = (at, scanner.seen | seen);
+                        scanner.field()?
+                    }
+                };
+                count += 1;
+                at = field.value.end as usize;
+                found(field);
+                // Another member, right behind the comma.
+                if text.get(at..).and_then(<[u8]>::first_chunk) != Some(b",\"") {
+                    (scanner.at, scanner.seen) = (at, scanner.seen | seen);
+                    return Ok(());
+                }
+                at += 1;
             }
-            let value = scanner.at;
-            let (kind, value_escaped) = scanner.value_here()?;
-            let (key, value) = (Span::new(start, key_end), Span::new(value, scanner.at));
-            out.push(Field {
-                key,
-                value,
-                kind,
-                key_escaped,
-                value_escaped,
-            });
-            Ok(())
+            scanner.at = at;
+            scanner.wrong("too many fields")
+        })
+    }
+
+    /// A member of any kind, whose quote is the next byte.
+    #[cold]
+    fn field(&mut self) -> Result<Field, Wrong> {
+        let start = self.at + 1;
+        let key_escaped = self.key()?;
+        let key = Span::new(start, self.at - 1);
+        self.colon()?;
+        let start = self.at;
+        let (kind, value_escaped) = self.value_here()?;
+        Ok(Field {
+            key,
+            value: Span::new(start, self.at),
+            kind,
+            key_escaped,
+            value_escaped,
         })
     }
 
@@ -310,33 +387,18 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The rest of a string after its opening quote; gives whether it contains escapes. Most
-    /// strings have none and end before the text does: they are read here, in registers.
+    /// The rest of a string after its opening quote; gives whether it contains escapes.
     #[inline]
     fn string(&mut self) -> Result<bool, Wrong> {
-        let text = self.text;
-        let mut at = self.at;
         let mut seen = self.seen;
-        while let Some(word) = word(text, at) {
-            let hits = special(word);
-            seen |= word;
-            if hits != 0 {
-                at += (hits.trailing_zeros() / 8) as usize;
-                if text[at] == b'"' {
-                    self.seen = seen;
-                    self.at = at + 1;
-                    return Ok(false);
-                }
-                break;
-            }
-            at += 8;
+        if let Some(end) = plain_end(self.text, self.at, &mut seen) {
+            (self.at, self.seen) = (end + 1, seen);
+            return Ok(false);
         }
-        self.seen = seen;
-        self.at = at;
         self.string_rest()
     }
 
-    /// The rest of a string where an escape, the end of the text or an error is near.
+    /// The rest of a string with an escape or an error, or of a very short text.
     #[cold]
     fn string_rest(&mut self) -> Result<bool, Wrong> {
         let mut escaped = false;

@@ -45,9 +45,20 @@ fn blanks(text: &[u8], at: usize) -> usize {
     rest.take_while(|&&byte| byte == b' ').count()
 }
 
+/// The bytes that no name holds.
+static NAME_ENDS: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut byte = 0;
+    while byte < ends.len() {
+        ends[byte] = matches!(byte as u8, b'=' | b']' | b'"' | 0..=b' ' | 0x7f);
+        byte += 1;
+    }
+    ends
+};
+
 /// The offset after a name that begins at `at`: an SD-ID or a PARAM-NAME.
 fn name(text: &[u8], at: usize) -> Result<usize, SyslogError> {
-    let ends = |&byte: &u8| matches!(byte, b'=' | b']' | b'"' | 0..=b' ' | 0x7f);
+    let ends = |&byte: &u8| NAME_ENDS[usize::from(byte)];
     match text[at..].iter().position(ends) {
         Some(0) => Err(wrong(at, "expected a name in structured data")),
         Some(len) => Ok(at + len),

@@ -185,7 +185,7 @@ mod tests {
         let slot = Slot::Text(Span::new(0, bytes.len()));
         let mut batch = Batch::new(origin.into(), WallTime::default(), bytes);
         let list = vec![Field {
-            key: Key::Static("x"),
+            key: Key::Static(&"x"),
             slot,
         }];
         let fields = Fields {
@@ -193,7 +193,7 @@ mod tests {
             list,
             parsed: true,
         };
-        batch.events.push(Event::Fields(Box::new(fields)));
+        batch.events.push(Event::fielded(fields));
         batch
     }
 

@@ -48,7 +48,7 @@ fn event(entry: &Entry, bytes: &Bytes, has_all_fields: bool) -> Event {
     let find = |name: &[u8]| value(entry, bytes, name);
     let message = find(b"message");
     let mut list = Vec::new();
-    let mut add = |name: &'static str, slot: Option<Slot>| {
+    let mut add = |name: &'static &'static str, slot: Option<Slot>| {
         let key = Key::Static(name);
         list.extend(slot.map(|slot| Field { key, slot }));
     };
@@ -57,35 +57,43 @@ fn event(entry: &Entry, bytes: &Bytes, has_all_fields: bool) -> Event {
         text.parse::<i64>().ok()
     };
     let either = |first: &[u8], second: &[u8]| find(first).or_else(|| find(second));
-    add("timestamp", number(b"__realtime_timestamp").map(Slot::time));
-    add("host", find(b"_hostname").map(Slot::Text));
     add(
-        "app",
+        &"timestamp",
+        number(b"__realtime_timestamp").map(Slot::time),
+    );
+    add(&"host", find(b"_hostname").map(Slot::Text));
+    add(
+        &"app",
         either(b"syslog_identifier", b"_comm").map(Slot::Text),
     );
-    add("procid", either(b"_pid", b"syslog_pid").map(Slot::Text));
-    let codes: [(&[u8], _, _, &[&'static str]); 2] = [
-        (b"syslog_facility", "facility", "facility_code", &FACILITIES),
-        (b"priority", "severity", "severity_code", &SEVERITIES),
+    add(&"procid", either(b"_pid", b"syslog_pid").map(Slot::Text));
+    let codes: [(&[u8], _, _, &'static [&'static str]); 2] = [
+        (
+            b"syslog_facility",
+            &"facility",
+            &"facility_code",
+            &FACILITIES,
+        ),
+        (b"priority", &"severity", &"severity_code", &SEVERITIES),
     ];
     for (name, word, code, words) in codes {
         let number = number(name).filter(|number| *number >= 0);
         let known = number.and_then(|number| words.get(usize::try_from(number).ok()?));
-        add(word, known.map(|word| Slot::Word(word)));
+        add(word, known.map(Slot::Word));
         add(code, number.map(Slot::Integer));
     }
-    add("unit", find(b"_systemd_unit").map(Slot::Text));
-    add("message", message.map(Slot::Text));
+    add(&"unit", find(b"_systemd_unit").map(Slot::Text));
+    add(&"message", message.map(Slot::Text));
     if has_all_fields {
         add_others(entry, bytes, &mut list);
     }
     let start = entry.fields.first().map_or(0, |field| field.name.start);
     let empty = Span { start, end: start };
-    let mut event = Event::Fields(Box::new(Fields {
+    let mut event = Event::fielded(Fields {
         raw: message.unwrap_or(empty),
         list,
         parsed: true,
-    }));
+    });
     if entry.is_truncated {
         event.mark(bytes, "truncated", "longer than max_message");
     }

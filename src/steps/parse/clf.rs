@@ -7,13 +7,32 @@ use bytes::Bytes;
 
 use super::place::Place;
 use super::{List, Parser, Reason};
-use crate::event::{Key, Slot};
+use crate::event::{self, Key, Slot};
 use crate::protocol::clf::{self, Field, Kind};
 
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Clf {
     fields: Vec<Field>,
+    last: LastTime,
+}
+
+/// A time as it was written and what it means: lines come many in a second.
+#[derive(Debug, Default)]
+struct LastTime {
+    text: Vec<u8>,
+    seconds: i64,
+}
+
+impl LastTime {
+    fn seconds(&mut self, text: &[u8]) -> Option<i64> {
+        if self.text.is_empty() || self.text != text {
+            self.seconds = clf::unix_seconds(text)?;
+            self.text.clear();
+            self.text.extend_from_slice(text);
+        }
+        Some(self.seconds)
+    }
 }
 
 impl Parser for Clf {
@@ -22,32 +41,37 @@ impl Parser for Clf {
         clf::parse(text, &mut self.fields)
             .map_err(|error| format!("not an access-log line: {error}"))?;
         found.reserve(self.fields.len());
-        for field in &self.fields {
-            let value = field.value.of(text);
-            let slot = match field.kind {
-                Kind::Integer => integer(value),
-                Kind::Text if field.name == "timestamp" => {
-                    clf::unix_seconds(value).map(|seconds| Slot::time(seconds * 1_000_000))
-                }
-                Kind::Text if field.escaped => {
-                    let mut plain = Vec::new();
-                    clf::unescape(value, &mut plain);
-                    Some(Slot::text(Bytes::from(plain)))
-                }
-                Kind::Text => None,
-            };
-            let slot = slot.unwrap_or_else(|| place.text_slot(field.value));
-            found.push(Key::Static(field.name), slot);
-        }
+        // The parser gives no name twice.
+        found.fill(|list| {
+            for field in &self.fields {
+                let slot = slot(place, text, field, &mut self.last);
+                let key = Key::Static(field.name);
+                list.push(event::Field { key, slot });
+            }
+        });
         Ok(())
     }
 }
 
-/// The number, where 64 bits hold it.
-fn integer(digits: &[u8]) -> Option<Slot> {
-    std::str::from_utf8(digits)
-        .ok()?
-        .parse()
-        .ok()
-        .map(Slot::Integer)
+fn slot(place: &Place<'_>, text: &[u8], field: &Field, last: &mut LastTime) -> Slot {
+    let value = field.value.of(text);
+    match field.kind {
+        Kind::Integer => Slot::Integer(integer(value)),
+        Kind::Text if field.escaped => {
+            let mut plain = Vec::new();
+            clf::unescape(value, &mut plain);
+            Slot::text(Bytes::from(plain))
+        }
+        Kind::Text => place.text_slot(field.value),
+        Kind::Time => match last.seconds(value) {
+            Some(seconds) => Slot::time(seconds * 1_000_000),
+            None => place.text_slot(field.value),
+        },
+    }
+}
+
+/// The number that the digits are: at most [`clf::DIGITS_MAX`], so that 64 bits hold it.
+fn integer(digits: &[u8]) -> i64 {
+    let value = |sum, digit: &u8| sum * 10 + i64::from(digit - b'0');
+    digits.iter().fold(0, value)
 }

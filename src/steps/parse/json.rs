@@ -10,40 +10,43 @@ use crate::protocol::json::{self, NOT_AN_OBJECT};
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Json {
-    scanned: Vec<json::Field>,
+    /// How many fields the last event had; the next one has as many.
+    usual: usize,
 }
 
 impl Parser for Json {
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
-        match fields_of(place, &mut self.scanned, found) {
-            Ok(()) => Ok(()),
+        found.reserve(self.usual);
+        match fields_of(place, found) {
+            Ok(()) => {
+                self.usual = found.len();
+                Ok(())
+            }
             Err(error) if error.what == NOT_AN_OBJECT => Err(error.to_string().into()),
             Err(error) => Err(format!("{NOT_AN_OBJECT}: {error}").into()),
         }
     }
 }
 
-/// Adds the fields of the object that `place` is; `scanned` is room to work in.
+/// Adds the fields of the object that `place` is; those before an error are there after it.
 pub(in crate::steps) fn fields_of(
     place: &Place<'_>,
-    scanned: &mut Vec<json::Field>,
     found: &mut List<'_>,
 ) -> Result<(), json::JsonError> {
     let text = place.bytes();
-    json::scan(text, scanned)?;
-    match place {
-        Place::Batch(_, base) if !scanned.iter().any(|field| field.key_escaped) => {
-            found.extend(scanned.iter().map(|field| Field {
-                key: Key::Json(ours(field.key).within(*base)),
-                slot: Slot::Json(ours(field.value).within(*base)),
-            }));
+    json::scan_each(text, |field| {
+        if let (Place::Batch(_, base), false) = (place, field.key_escaped) {
+            let key = Key::Json(ours(field.key).within(*base));
+            let slot = Slot::Json(ours(field.value).within(*base));
+            return found.push_named(field.key.of(text), key, slot);
         }
-        _ => found.extend(scanned.iter().map(|field| field_of(place, text, field))),
-    }
-    Ok(())
+        let Field { key, slot } = field_of(place, text, &field);
+        found.push(key, slot);
+    })
 }
 
 /// A field of a text that is not in the batch, or with a key that has escapes.
+#[cold]
 fn field_of(place: &Place<'_>, text: &[u8], field: &json::Field) -> Field {
     let key = if field.key_escaped {
         let mut key = Vec::new();

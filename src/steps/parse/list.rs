@@ -18,22 +18,29 @@ const SPARE: usize = 2;
 #[derive(Debug)]
 pub(in crate::steps) struct List<'a> {
     bytes: &'a [u8],
-    fields: Vec<Field>,
+    fields: &'a mut Vec<Field>,
     /// One bit per name that is in the list, by a cheap hash.
     set: [u64; 4],
     /// The names' places, once there are many.
-    index: HashMap<Box<[u8]>, usize>,
+    index: Option<HashMap<Box<[u8]>, usize>>,
 }
 
 impl<'a> List<'a> {
-    /// An empty list; keys may be spans of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> List<'a> {
+    /// A list that is made in `fields`, which is empty; keys may be spans of `bytes`.
+    #[inline]
+    pub fn new(bytes: &'a [u8], fields: &'a mut Vec<Field>) -> List<'a> {
+        debug_assert!(fields.is_empty(), "names that were there are in no set");
         List {
             bytes,
-            fields: Vec::new(),
+            fields,
             set: [0; 4],
-            index: HashMap::new(),
+            index: None,
         }
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.fields.len()
     }
 
     /// Makes room for so many fields, and for a few that later steps set: growing a list costs
@@ -45,7 +52,18 @@ impl<'a> List<'a> {
     /// Adds a field, or gives the one of that name a new value.
     #[inline]
     pub fn push(&mut self, key: Key, slot: Slot) {
-        let (word, bit) = place_of(key.of(self.bytes));
+        let name_at = place_of(key.of(self.bytes));
+        self.push_at(name_at, key, slot);
+    }
+
+    /// As [`push`](Self::push), for a name that is at hand.
+    #[inline(always)]
+    pub fn push_named(&mut self, name: &[u8], key: Key, slot: Slot) {
+        self.push_at(place_of(name), key, slot);
+    }
+
+    #[inline(always)]
+    fn push_at(&mut self, (word, bit): (usize, u64), key: Key, slot: Slot) {
         let perhaps = self.set[word] & bit != 0;
         self.set[word] |= bit;
         if perhaps && let Some(at) = self.position(&key) {
@@ -58,59 +76,20 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Adds many fields at once: the usual case, no name twice, is one pass that writes and one
-    /// that looks.
-    pub fn extend(&mut self, fields: impl ExactSizeIterator<Item = Field>) {
-        if !self.fields.is_empty() {
-            return fields.for_each(|field| self.push(field.key, field.slot));
-        }
-        self.reserve(fields.len());
-        self.fields.extend(fields);
-        if self.fields.len() > SEARCHED_MAX {
-            return self.push_again();
-        }
-        let mut set = [0u64; 4];
-        let repeats = self.fields.iter().enumerate().any(|(index, field)| {
-            let name = field.key.of(self.bytes);
-            let (word, bit) = place_of(name);
-            let perhaps = set[word] & bit != 0;
-            set[word] |= bit;
-            let mut before = self.fields[..index].iter();
-            perhaps && before.any(|other| other.key.of(self.bytes) == name)
-        });
-        if repeats {
-            self.push_again();
-        } else {
-            self.set = set;
-        }
-    }
-
-    /// Makes `fields`, of which no name occurs twice, all there is.
-    pub fn replace(&mut self, fields: Vec<Field>) {
+    /// Lets `fill` add fields, of which no name occurs twice; nothing else may add any.
+    pub fn fill(&mut self, fill: impl FnOnce(&mut Vec<Field>)) {
         debug_assert!(
             self.fields.is_empty(),
             "names that were there are in the set"
         );
-        self.fields = fields;
+        fill(self.fields);
     }
 
-    /// The fields once more, one by one: some of them may be there twice.
-    fn push_again(&mut self) {
-        let fields = std::mem::take(&mut self.fields);
-        self.reserve(fields.len());
-        let each = fields.into_iter();
-        each.for_each(|field| self.push(field.key, field.slot));
-    }
-
-    /// The fields.
-    pub fn into_fields(self) -> Vec<Field> {
-        self.fields
-    }
-
+    #[cold]
     fn position(&self, key: &Key) -> Option<usize> {
         let name = key.of(self.bytes);
-        if !self.index.is_empty() {
-            return self.index.get(name).copied();
+        if let Some(index) = &self.index {
+            return index.get(name).copied();
         }
         self.fields
             .iter()
@@ -118,17 +97,19 @@ impl<'a> List<'a> {
     }
 
     /// Brings the names into the table that are not in it yet.
+    #[cold]
     fn index_new(&mut self) {
-        for at in self.index.len()..self.fields.len() {
+        let index = self.index.get_or_insert_default();
+        for at in index.len()..self.fields.len() {
             let name = self.fields[at].key.of(self.bytes);
-            self.index.insert(name.into(), at);
+            index.insert(name.into(), at);
         }
     }
 }
 
 /// The word of the set and the bit in it that stand for `name`: its length, and its first and
 /// last four bytes (both the same where it has less than eight) or its last one.
-#[inline]
+#[inline(always)]
 fn place_of(name: &[u8]) -> (usize, u64) {
     let ends = match (name.first_chunk(), name.last_chunk()) {
         (Some(first), Some(last)) => u32::from_le_bytes(*first) ^ u32::from_le_bytes(*last) << 7,
@@ -161,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_are_what_one_by_one_gives() {
+    fn of_equal_names_the_last_one_counts_in_the_place_of_the_first() {
         let text: String = (0..200).map(|index| format!("k{index:03}")).collect();
         let bytes = text.as_bytes();
         for (names, again) in [
@@ -173,20 +154,18 @@ mod tests {
             (65, 1),
             (200, 200),
         ] {
-            let fields = fields(bytes, names, again);
-            let mut single = List::new(bytes);
-            fields
-                .iter()
-                .cloned()
-                .for_each(|f| single.push(f.key, f.slot));
-            let mut many = List::new(bytes);
-            many.extend(fields.into_iter());
-            let many = many.into_fields();
-            assert_eq!(many.len(), names, "{names} names, {again} again");
-            let last = many.first().map(|field| format!("{:?}", field.slot));
-            let expected = if again > 0 { names } else { 0 };
-            assert_eq!(last, (names > 0).then(|| format!("Integer({expected})")));
-            assert_eq!(format!("{many:?}"), format!("{:?}", single.into_fields()));
+            let mut list = Vec::new();
+            let mut found = List::new(bytes, &mut list);
+            for field in fields(bytes, names, again) {
+                found.push(field.key, field.slot);
+            }
+            let numbers = list.iter().map(|field| match field.slot {
+                Slot::Integer(number) => number as usize,
+                _ => panic!("{field:?}"),
+            });
+            // The field of a name that came again has the number of its second coming.
+            let expected = (names..names + again).chain(again..names);
+            assert!(numbers.eq(expected), "{names} names, {again} again");
         }
     }
 }

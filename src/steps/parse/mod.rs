@@ -21,7 +21,7 @@ pub(super) use place::Place;
 
 use super::failed;
 use crate::event::zone::Zone;
-use crate::event::{Batch, Event, Field, Fields, Shared};
+use crate::event::{Batch, Event, Fielded, Shared, into_fields};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt, VALUE};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::step::{Step, StepReport};
@@ -117,16 +117,12 @@ impl<P: Parser> Step for Parse<P> {
         let (shared, events) = batch.split();
         self.parser.begin(shared);
         events.retain_mut(|event| {
+            let mut fielded = Fielded::empty(event.raw(), true);
+            let mut found = List::new(shared.bytes, &mut fielded.list);
             let place = Place::message(event, shared.bytes);
-            let parsed = place.and_then(|place| {
-                let mut found = List::new(shared.bytes);
-                self.parser
-                    .parse(&place, &mut found)
-                    .map(|()| found.into_fields())
-            });
-            match parsed {
-                Ok(list) => {
-                    replace(event, list, shared.bytes);
+            match place.and_then(|place| self.parser.parse(&place, &mut found)) {
+                Ok(()) => {
+                    replace(event, fielded, shared.bytes);
                     true
                 }
                 Err(reason) => failed(event, shared.bytes, &reason, report),
@@ -139,26 +135,18 @@ impl<P: Parser> Step for Parse<P> {
     }
 }
 
-/// Makes `list` the fields of the event; marks about its bytes stay.
-fn replace(event: &mut Event, list: Vec<Field>, bytes: &[u8]) {
-    match event {
-        Event::Raw(raw) => {
-            *event = Event::Fields(Box::new(Fields {
-                raw: *raw,
-                list,
-                parsed: true,
-            }));
-        }
-        Event::Fields(fields) => {
-            let before = std::mem::replace(&mut fields.list, list);
-            fields.parsed = true;
-            for field in before {
-                let key = field.key.of(bytes);
-                let lasting = key == b"truncated" || key == b"incomplete";
-                if lasting && fields.position(bytes, key).is_none() {
-                    fields.list.push(field);
-                }
-            }
+/// Makes `parsed` what the event is; marks about its bytes stay.
+fn replace(event: &mut Event, parsed: Fielded, bytes: &[u8]) {
+    let before = std::mem::replace(event, Event::Fields(parsed));
+    let Event::Fields(mut before) = before else {
+        return;
+    };
+    let fields = into_fields(event);
+    for field in before.list.drain(..) {
+        let key = field.key.of(bytes);
+        let lasting = key == b"truncated" || key == b"incomplete";
+        if lasting && fields.position(bytes, key).is_none() {
+            fields.list.push(field);
         }
     }
 }

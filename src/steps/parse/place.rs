@@ -3,9 +3,6 @@
 //! In the batch, what is found in it becomes spans. A text of its own (unescaped, or made by a
 //! step before) is shared by the values found in it.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use vrl::value::Value;
 
@@ -133,8 +130,7 @@ impl<'a> Place<'a> {
 
 /// A key with a text of its own.
 pub(in crate::steps) fn shared_key(text: &[u8]) -> Key {
-    let text: Cow<'_, str> = String::from_utf8_lossy(text);
-    Key::Shared(Arc::from(text))
+    Key::own(String::from_utf8_lossy(text))
 }
 
 /// The same range as a span of events.

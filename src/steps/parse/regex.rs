@@ -2,12 +2,15 @@
 //!
 //! The engine takes time linear in the text, whatever the pattern (no backtracking). It works on
 //! bytes; a group that took no part is absent.
+//!
+//! Where a text is ASCII, as most are, what a pattern says of other characters is of no account,
+//! and the same pattern without them is a smaller program. Both are kept.
 
 use regex::bytes::{CaptureLocations, Regex as Engine, RegexBuilder};
 
 use super::place::Place;
 use super::{List, Parser, Reason};
-use crate::event::Key;
+use crate::event::{Field, Key};
 use crate::pipeline::options::Mistake;
 use crate::protocol;
 
@@ -16,9 +19,16 @@ const PROGRAM_BYTES_MAX: usize = 4 << 20;
 
 /// The parser.
 pub(super) struct Regex {
-    engine: Engine,
+    any: Program,
+    /// For texts of ASCII, where the pattern can be had without Unicode.
+    ascii: Option<Program>,
     /// Group number and field.
     groups: Vec<(usize, Key)>,
+}
+
+/// A compiled pattern with the room for what it finds.
+struct Program {
+    engine: Engine,
     locations: CaptureLocations,
 }
 
@@ -28,13 +38,10 @@ impl Regex {
     /// # Errors
     /// It is no regular expression, too large, or has no named group.
     pub(super) fn new(pattern: &str) -> Result<Regex, Mistake> {
-        let engine = RegexBuilder::new(pattern)
-            .size_limit(PROGRAM_BYTES_MAX)
-            .build();
-        let engine = engine.map_err(|error| explain(&error))?;
-        let named = engine.capture_names().enumerate();
+        let any = Program::compile(pattern, true).map_err(|error| explain(&error))?;
+        let named = any.engine.capture_names().enumerate();
         let groups: Vec<_> = named
-            .filter_map(|(group, name)| Some((group, Key::Shared(name?.into()))))
+            .filter_map(|(group, name)| Some((group, Key::named(name?))))
             .collect();
         if groups.is_empty() {
             return Err(
@@ -42,12 +49,40 @@ impl Regex {
                     .help("name one, as in `(?<user>\\S+)`"),
             );
         }
-        let locations = engine.capture_locations();
         Ok(Regex {
-            engine,
+            any,
+            ascii: Program::of_ascii(pattern),
             groups,
-            locations,
         })
+    }
+}
+
+impl Program {
+    /// Without `unicode`, classes, boundaries and case are those of ASCII; on a text of ASCII
+    /// that is no difference.
+    fn compile(pattern: &str, unicode: bool) -> Result<Program, regex::Error> {
+        let engine = RegexBuilder::new(pattern)
+            .size_limit(PROGRAM_BYTES_MAX)
+            .unicode(unicode)
+            .build()?;
+        let locations = engine.capture_locations();
+        Ok(Program { engine, locations })
+    }
+
+    /// The program for texts of ASCII, where there can be one. A pattern that names another
+    /// character has none: where case does not matter a long s would be an s.
+    fn of_ascii(pattern: &str) -> Option<Program> {
+        let mut by_number = ["\\x", "\\u", "\\U"].into_iter();
+        if !pattern.is_ascii() || by_number.any(|escape| pattern.contains(escape)) {
+            return None;
+        }
+        Program::compile(pattern, false).ok()
+    }
+
+    /// Where the groups are, if the pattern matches.
+    fn read(&mut self, text: &[u8]) -> Option<&CaptureLocations> {
+        self.engine.captures_read(&mut self.locations, text)?;
+        Some(&self.locations)
     }
 }
 
@@ -93,20 +128,70 @@ fn offset_of(pattern: &str, column: usize) -> usize {
 impl Parser for Regex {
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
         let text = place.bytes();
-        if self
-            .engine
-            .captures_read(&mut self.locations, text)
-            .is_none()
-        {
-            return Err("the pattern does not match".into());
-        }
+        let program = match &mut self.ascii {
+            Some(ascii) if text.is_ascii() => ascii,
+            _ => &mut self.any,
+        };
+        let locations = program.read(text).ok_or("the pattern does not match")?;
         found.reserve(self.groups.len());
-        for (group, key) in &self.groups {
-            if let Some((start, end)) = self.locations.get(*group) {
-                let part = protocol::Span::new(start, end);
-                found.push(key.clone(), place.text_slot(part));
+        // The engine lets no two groups have one name.
+        found.fill(|list| {
+            for (group, key) in &self.groups {
+                if let Some((start, end)) = locations.get(*group) {
+                    let slot = place.text_slot(protocol::Span::new(start, end));
+                    let key = key.clone();
+                    list.push(Field { key, slot });
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn found(program: &mut Program, text: &[u8]) -> Option<Vec<Option<(usize, usize)>>> {
+        let locations = program.read(text)?;
+        let groups = 0..locations.len();
+        Some(groups.map(|group| locations.get(group)).collect())
+    }
+
+    #[test]
+    fn without_unicode_the_same_is_found_in_ascii() {
+        let patterns = [
+            r"(?<a>\w+)\b(?<b>\W*)",
+            r"(?<a>\S+)\s+(?<b>\d+)?",
+            r"(?i)(?<a>[k-s]+)(?<b>[^K]*)$",
+            r"(?<a>[^ ]*) (?<b>.*)",
+            r"\B(?<a>.)(?<b>[[:^alpha:]]+)",
+            r"(?s-u:(?<a>.).)(?<b>[\w&&[^_]]*)",
+            r"(?<a>(?u:\w)+)(?<b>[^a]*)",
+        ];
+        let mut texts: Vec<Vec<u8>> = (0..128).map(|byte| vec![byte]).collect();
+        texts.extend((0..128).map(|byte| vec![b'k', byte, b' ', b'S', byte, b'7', 0]));
+        texts.push((0..128).collect());
+        texts.push(Vec::new());
+        for pattern in patterns {
+            let mut any = Program::compile(pattern, true).unwrap();
+            let mut ascii = Program::of_ascii(pattern).unwrap();
+            for text in &texts {
+                let (one, two) = (found(&mut any, text), found(&mut ascii, text));
+                assert_eq!(one, two, "{pattern} in {text:?}");
             }
         }
-        Ok(())
+        let others = [
+            r"(?<a>\p{L}+)",
+            r"(?i)(?<a>[ſ])",
+            r"(?i)(?<a>ſ)",
+            r"(?i)(?<a>\x{17f})",
+            r"(?<a>[^\x{ff}])",
+        ];
+        for pattern in others {
+            assert!(Program::compile(pattern, true).is_ok());
+            assert!(Program::of_ascii(pattern).is_none(), "{pattern}");
+        }
     }
 }

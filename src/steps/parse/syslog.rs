@@ -12,10 +12,12 @@ use bytes::Bytes;
 use super::place::Place;
 use super::{List, Parser, Reason};
 use crate::event::zone::{KeptZone, Zone};
-use crate::event::{Event, Field, Fields, Key, Shared, Slot, Span};
+use crate::event::{Event, Field, Fielded, Key, Shared, Slot, Span};
 use crate::pipeline::descriptor::{Kind, Opt};
 use crate::pipeline::options::{Mistake, Options};
-use crate::protocol::syslog::{LocalOffsets, Message, Offsets, SyslogError, Time, parse, resolve};
+use crate::protocol::syslog::{
+    FACILITIES, LocalOffsets, Message, Offsets, SEVERITIES, SyslogError, Time, parse, resolve,
+};
 
 /// The option that names the zone of times without one.
 pub const TIMEZONE: Opt = Opt::new(
@@ -38,6 +40,10 @@ pub fn timezone(options: &Options) -> Zone {
     let named = options.maybe_text("timezone").and_then(Zone::named);
     named.unwrap_or_else(Zone::local)
 }
+
+/// In the memory that slots point into.
+static FACILITY_WORDS: [&str; 24] = FACILITIES;
+static SEVERITY_WORDS: [&str; 8] = SEVERITIES;
 
 /// Room for fields that later steps set.
 const SPARE_FIELDS: usize = 2;
@@ -92,13 +98,9 @@ impl Reader {
         let place = Place::Batch(bytes, raw);
         match parse(raw.of(bytes)) {
             Ok(message) => {
-                let list = self.fields(&place, &message);
-                let fields = Fields {
-                    raw,
-                    list,
-                    parsed: true,
-                };
-                (Event::Fields(Box::new(fields)), Ok(message))
+                let mut fielded = Fielded::empty(raw, true);
+                self.fields(&place, &message, &mut fielded.list);
+                (Event::Fields(fielded), Ok(message))
             }
             Err(error) => {
                 let mut event = Event::Raw(raw);
@@ -108,23 +110,23 @@ impl Reader {
         }
     }
 
-    /// The fields of a message that was read out of `place`; no name occurs twice.
-    fn fields(&mut self, place: &Place<'_>, message: &Message) -> Vec<Field> {
-        let mut list = Vec::with_capacity(11 + SPARE_FIELDS);
-        let mut add = |name, slot| {
+    /// Adds the fields of a message that was read out of `place`; no name occurs twice.
+    fn fields(&mut self, place: &Place<'_>, message: &Message, list: &mut Vec<Field>) {
+        list.reserve(11 + SPARE_FIELDS);
+        let mut add = |name: &'static &'static str, slot| {
             list.push(Field {
                 key: Key::Static(name),
                 slot,
             });
         };
         if let Some(micros) = message.time.and_then(|time| self.micros(&time)) {
-            add("timestamp", Slot::time(micros));
+            add(&"timestamp", Slot::time(micros));
         }
         let words = [
-            ("host", message.host),
-            ("app", message.app),
-            ("procid", message.procid),
-            ("msgid", message.msgid),
+            (&"host", message.host),
+            (&"app", message.app),
+            (&"procid", message.procid),
+            (&"msgid", message.msgid),
         ];
         for (name, part) in words {
             if let Some(part) = part {
@@ -132,18 +134,23 @@ impl Reader {
             }
         }
         if let Some(priority) = message.priority {
-            add("facility", Slot::Word(priority.facility_name()));
-            add("severity", Slot::Word(priority.severity_name()));
-            add("facility_code", Slot::Integer(priority.facility().into()));
-            add("severity_code", Slot::Integer(priority.severity().into()));
+            add(
+                &"facility",
+                Slot::Word(&FACILITY_WORDS[usize::from(priority.facility())]),
+            );
+            add(
+                &"severity",
+                Slot::Word(&SEVERITY_WORDS[usize::from(priority.severity())]),
+            );
+            add(&"facility_code", Slot::Integer(priority.facility().into()));
+            add(&"severity_code", Slot::Integer(priority.severity().into()));
         }
         if let Some(part) = message.message {
-            add("message", place.text_slot(part));
+            add(&"message", place.text_slot(part));
         }
         if let Some(part) = message.structured_data {
-            add("structured_data", place.structured_data_slot(part));
+            add(&"structured_data", place.structured_data_slot(part));
         }
-        list
     }
 
     fn micros(&mut self, time: &Time) -> Option<i64> {
@@ -172,7 +179,7 @@ impl Parser for Reader {
 
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
         let message = parse(place.bytes()).map_err(|error| reason(&error))?;
-        found.replace(self.fields(place, &message));
+        found.fill(|list| self.fields(place, &message, list));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use vrl::value::Value;
 
 use super::super::failed;
 use super::replace;
-use crate::event::{Batch, Field, Key, Slot};
+use crate::event::{Batch, Field, Fielded, Key, Slot};
 use crate::pipeline::condition::Program;
 use crate::pipeline::options::Mistake;
 use crate::pipeline::step::{Step, StepReport};
@@ -34,10 +34,12 @@ impl Step for ParseVrl {
             let reason = match self.program.evaluate(shared, event) {
                 Ok(Value::Object(map)) => {
                     let fields = map.into_iter().map(|(name, value)| Field {
-                        key: Key::Shared(name.as_str().into()),
+                        key: Key::own(name.as_str()),
                         slot: Slot::Value(Box::new(value)),
                     });
-                    replace(event, fields.collect(), shared.bytes);
+                    let mut fielded = Fielded::empty(event.raw(), true);
+                    fielded.list.extend(fields);
+                    replace(event, fielded, shared.bytes);
                     return true;
                 }
                 Ok(other) => format!("the program gave {}, not an object", other.kind_str()),

@@ -604,9 +604,9 @@ impl Port {
         self.closing.set(self.closing.get() - 1);
         if self.closing.get() == 0 {
             let waiting = self.closed.take();
-            waiting
-                .into_iter()
-                .for_each(|promise| drop(promise.callback(())));
+            for promise in waiting {
+                promise.callback(());
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 //! Within a reactor nothing lies between the two steps of a change that is seen by an event; from
 //! one reactor to the next there is a moment in which one has gone over and the other has not. What
 //! new sources receive until theirs has, waits at them; what is handed over for something that is
-//! not there yet, waits there. A pipeline or a sink that is removed goes when no reactor has anything
-//! for it.
+//! not there yet, waits there. A pipeline or a sink that is removed goes when no reactor has
+//! anything for it.
 
 use std::rc::Rc;
 use std::sync::Arc;

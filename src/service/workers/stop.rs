@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::deferred::{Deferred, Promise, join_all};
+use crate::deferred::{Deferred, join_all};
 use crate::pipeline::queue::SHUTDOWN;
 use crate::reactor::Exit;
 
@@ -75,9 +75,9 @@ impl Crew {
     fn let_go(&self) {
         self.is_dismissed.set(true);
         let waiting = self.waiting_for_dismissal.take();
-        waiting
-            .into_iter()
-            .for_each(|promise: Promise<()>| drop(promise.callback(())));
+        for promise in waiting {
+            promise.callback(());
+        }
     }
 
     /// Whether this reactor may end.

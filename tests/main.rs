@@ -46,3 +46,4 @@ mod systemd_units;
 mod telemetry_process;
 mod tls;
 mod transport;
+mod workers;

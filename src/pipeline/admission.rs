@@ -131,7 +131,8 @@ pub(super) fn admit(waiting: Waiting, memory: &Memory) {
         }
         let port = Rc::clone(&share.port);
         let stage = contributed(stage, &port);
-        let claims = share.required && stage != Stage::Received;
+        // What goes to another reactor is received when that one has it.
+        let claims = share.required && (stage != Stage::Received || port.is_relay());
         if share.is_taken_over {
             port.ledger().taken_over.add(picked.len() as u64);
         }

@@ -200,7 +200,7 @@ impl Claim {
 
     /// The dead letters that it is of end with the process: the events that they were stay on
     /// disk, for the next start.
-    fn leave_origin(&self) {
+    pub fn leave_origin(&self) {
         if let Some(Origin(hold)) = &self.origin {
             hold.is_left.set(true);
         }
@@ -455,6 +455,9 @@ impl Part {
         let refused = failure.downcast_ref().map(Refused::reason);
         let lost = || failure.downcast_ref().map(|lost: &Lost| &*lost.reason);
         let reason = refused.or_else(lost).unwrap_or(SHUTDOWN);
+        if let Some(claim) = self.claim.as_ref().filter(|_| reason == SHUTDOWN) {
+            claim.leave_origin();
+        }
         self.port.ledger().dropped.add(reason, self.open_events);
         self.port.ledger().in_flight.sub(self.open_events);
         self.open_events = 0;

@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use crate::deferred::{Deferred, join_all};
+use crate::deferred::{Deferred, Promise, join_all};
 use crate::event::Batch;
 use crate::time::{Duration, Scheduler, WallTime};
 
@@ -54,6 +54,11 @@ pub struct Port {
     ready_queued: Cell<bool>,
     room: Callback,
     room_wanted: Cell<bool>,
+    /// An earlier disk buffer is to be the buffer again, and is not closed meanwhile.
+    keeps_former: Cell<bool>,
+    /// Earlier disk buffers that are being closed, and who waits for that.
+    closing: Cell<usize>,
+    closed: RefCell<Vec<Promise<()>>>,
     /// Its sink is in the configuration no more: whatever still comes is dropped.
     is_removed: Cell<bool>,
     /// What it takes is handed to another reactor, which has the sink, and maybe its disk.
@@ -136,6 +141,9 @@ impl Port {
             ready_queued: Cell::new(false),
             room: RefCell::new(None),
             room_wanted: Cell::new(false),
+            keeps_former: Cell::new(false),
+            closing: Cell::new(0),
+            closed: RefCell::default(),
             is_removed: Cell::new(false),
             relay: Cell::new(None),
             health: Health::default(),
@@ -419,7 +427,8 @@ impl Port {
 
     /// Puts the buffer in order for the next start.
     pub fn close(&self) -> Deferred<()> {
-        let former = self.former.borrow_mut().take();
+        // What is on it stays there, and is no loss: it counts to the end.
+        let former = self.former();
         let both = former.into_iter().chain([self.queue()]);
         join_all(both.map(close).collect::<Vec<_>>()).add_both(|_| ())
     }
@@ -501,10 +510,30 @@ impl Port {
         self.former.borrow().is_some() || self.queue().is_disk()
     }
 
+    /// An earlier disk buffer is kept open until the next [`Port::set_buffer`], which may make it
+    /// the buffer again, or until this is taken back.
+    pub fn keep_former(&self, is_kept: bool) {
+        self.keeps_former.set(is_kept);
+        if !is_kept {
+            self.settled();
+        }
+    }
+
+    /// Fires when no earlier disk buffer is being closed: only then it may be opened again.
+    pub fn former_closed(&self) -> Deferred<()> {
+        if self.closing.get() == 0 {
+            return Deferred::ready(());
+        }
+        let (promise, deferred) = Deferred::new();
+        self.closed.borrow_mut().push(promise);
+        deferred
+    }
+
     /// The policy and the sizes of the buffer are these from now on. Where a disk buffer stands
     /// still to be emptied, and one is wanted again, it is the buffer again.
     pub fn set_buffer(&self, when_full: WhenFull, memory_bytes: usize, disk_bytes: Option<u64>) {
         self.when_full.set(when_full);
+        self.keeps_former.set(false);
         if disk_bytes.is_some()
             && let Some(former) = self.former.borrow_mut().take()
         {
@@ -541,11 +570,43 @@ impl Port {
 
     /// A disk buffer in which nothing is left has done its duty.
     fn end_former(&self) {
-        let is_empty = self.former().is_some_and(|former| former.is_empty());
-        let ended = self.former.borrow_mut().take_if(|_| is_empty);
-        if let Some(former) = ended {
-            close(former).log_err("closing a disk buffer");
-            self.ready();
+        let Some(former) = self.former().filter(|_| !self.keeps_former.get()) else {
+            return;
+        };
+        // What its sink keeps of it for another time goes only when more comes, which waits
+        // behind it.
+        if self.leaving.get() == 0 && self.former_is_delivered() {
+            former.let_go_of_delivered();
+        }
+        if !former.is_empty() {
+            return;
+        }
+        self.former.borrow_mut().take();
+        self.closing.set(self.closing.get() + 1);
+        let this = Weak::clone(&self.this);
+        let closed = close(former).add_both(move |closed| {
+            if let Some(port) = this.upgrade() {
+                port.former_has_closed();
+            }
+            closed
+        });
+        closed.log_err("closing a disk buffer");
+        self.ready();
+    }
+
+    fn former_is_delivered(&self) -> bool {
+        let books = &self.ledger;
+        let waits_behind = self.queue().volatile_events(self);
+        books.in_flight.get() == 0 && books.buffered.get() == waits_behind && !self.has_pledges()
+    }
+
+    fn former_has_closed(&self) {
+        self.closing.set(self.closing.get() - 1);
+        if self.closing.get() == 0 {
+            let waiting = self.closed.take();
+            for promise in waiting {
+                promise.callback(());
+            }
         }
     }
 

@@ -56,6 +56,10 @@ pub trait Queue {
     /// What happens when it is full, from now on.
     fn set_when_full(&self, _when_full: WhenFull) {}
 
+    /// Everything in it is delivered, and no more than kept by the sink for another time: it
+    /// need not stay here for that.
+    fn let_go_of_delivered(&self) {}
+
     /// Whether nothing is in it, nor with the sink.
     fn is_empty(&self) -> bool;
 

@@ -359,9 +359,12 @@ impl Daemon {
         )
     }
 
-    /// Fires when no sink that was removed is still closing its buffer.
+    /// Fires when no disk buffer that is needed no more is still being closed.
     pub fn closed(&self) -> Deferred<()> {
-        self.departures.closed()
+        let ports = self.engine.ports();
+        let former = ports.iter().map(|port| port.former_closed());
+        let closed = former.chain([self.departures.closed()]);
+        join_all(closed.collect::<Vec<_>>()).add_both(|_| ())
     }
 
     /// How long whatever goes may take to bring to an end what it has.

@@ -8,7 +8,7 @@
 //! pipelines. Sockets stay open where the new sources listen in the same place. Ports, and the
 //! buffers in them, go by the sink's name, whatever the sink becomes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,8 +49,19 @@ enum Choice<T> {
 #[derive(Default)]
 pub(super) struct Changing {
     ready: RefCell<Option<Ready>>,
-    /// Fired when no other reactor has anything left for sinks that are removed.
-    others_gone: RefCell<Vec<Promise<()>>>,
+    /// How many there were; the same on all reactors.
+    count: Cell<u64>,
+    /// Fired when other reactors have nothing left for what the change of that number removed.
+    others_gone: RefCell<Vec<(u64, Gone, Promise<()>)>>,
+}
+
+/// What a change has removed, for which other reactors may still have something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// Pipelines. What comes through them goes on to sinks, here or elsewhere.
+    Pipelines,
+    /// Sinks.
+    Sinks,
 }
 
 /// All that is to be exchanged.
@@ -167,6 +178,7 @@ impl Daemon {
         let network = self.world.network();
         network.commit_handover();
         difference.renewed = network.tls().replace(ready.materials);
+        self.change.count.set(self.change.count.get() + 1);
         let about = self.commit(&ready.old, ready.new, ready.prepared, ready.opened);
         self.world.crew.take_early(self);
         Changed { difference, about }
@@ -187,25 +199,40 @@ impl Daemon {
         self.change.ready.borrow().is_some()
     }
 
-    /// No other reactor has anything left for sinks that are removed.
-    pub(super) fn others_gone(&self) {
-        let waiting = self.change.others_gone.take();
-        for promise in waiting {
+    /// How many changes there were.
+    pub(super) fn changes(&self) -> u64 {
+        self.change.count.get()
+    }
+
+    /// No other reactor has anything left for what was removed by the changes up to `change`.
+    pub(super) fn others_gone(&self, change: u64, gone: Gone) {
+        let mut waiting = self.change.others_gone.borrow_mut();
+        let told = waiting.extract_if(.., |(of, what, _)| *of <= change && *what == gone);
+        let told: Vec<_> = told.collect();
+        drop(waiting);
+        for (_, _, promise) in told {
             promise.callback(());
         }
     }
 
     /// Fires when nothing comes any more for the sink, which is removed: of what other reactors
-    /// have for it they know when they have handed it over.
+    /// have for it they know when they have handed it over. What is on its way to a sink of
+    /// another reactor may still come through pipelines.
     pub(super) fn is_left_by_others(&self, port: &Port) -> Deferred<()> {
-        let config = self.config();
-        let seat = self.world.crew.seat();
-        let is_others_too = config.sinks.iter().all(|sink| *sink.name != *port.name());
-        if seat.is_alone() || port.is_relay() || !is_others_too {
+        match port.is_relay() {
+            true => self.when_others_gone(Gone::Pipelines),
+            false => self.when_others_gone(Gone::Sinks),
+        }
+    }
+
+    /// Fires when no other reactor has anything left for what the last change has removed.
+    fn when_others_gone(&self, gone: Gone) -> Deferred<()> {
+        if self.world.crew.seat().is_alone() {
             return Deferred::ready(());
         }
         let (promise, deferred) = Deferred::new();
-        self.change.others_gone.borrow_mut().push(promise);
+        let waiting = (self.change.count.get(), gone, promise);
+        self.change.others_gone.borrow_mut().push(waiting);
         deferred
     }
 
@@ -276,6 +303,9 @@ impl Daemon {
                 }
             };
             let inlet = port.next_inlet();
+            if wants_disk {
+                port.keep_former(true);
+            }
             prepared.ports.push(port);
             if is_kept {
                 prepared.sinks.push(Choice::Kept);
@@ -333,6 +363,7 @@ impl Daemon {
         }
         sinks.iter().for_each(|sink| sink.end.let_go());
         let ports = prepared.ports;
+        ports.iter().for_each(|port| port.keep_former(false));
         let is_of_today = |port: &Rc<Port>| {
             let known = self.port_of(port.name());
             known.is_some_and(|known| Rc::ptr_eq(&known, port))
@@ -436,7 +467,8 @@ impl Daemon {
             .set(pipelines.iter().map(|pipeline| pipeline.via()));
         let is_gone = |it: &&Rc<Pipeline>| !new.pipelines.iter().any(|of| *of.name == *it.name());
         let gone = before.iter().filter(is_gone).cloned();
-        self.departures.add_pipelines(gone);
+        let others_gone = self.when_others_gone(Gone::Pipelines);
+        self.departures.add_pipelines(gone, others_gone);
         *self.pipelines.borrow_mut() = pipelines.into();
         // Who still goes through a pipeline that is gone comes out into those of today.
         for pipeline in self.departures.pipelines() {

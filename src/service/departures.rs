@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::deferred::{Deferred, Promise};
+use crate::deferred::{Deferred, Promise, join_all};
 use crate::pipeline::component::{Sink, Source};
 use crate::pipeline::graph::Pipeline;
 use crate::pipeline::intake::Outlet;
@@ -169,8 +169,16 @@ impl Departures {
     }
 
     /// Pipelines that are in the configuration no more stay while somebody has them.
-    pub(super) fn add_pipelines(&self, pipelines: impl Iterator<Item = Rc<Pipeline>>) {
-        self.pipelines.borrow_mut().extend(pipelines);
+    /// Others may have something for them until `others_gone` fires.
+    pub(super) fn add_pipelines(
+        &self,
+        pipelines: impl Iterator<Item = Rc<Pipeline>>,
+        others_gone: Deferred<()>,
+    ) {
+        let gone: Vec<_> = pipelines.collect();
+        self.pipelines.borrow_mut().extend(gone.iter().cloned());
+        // Nothing forgets them while this has them.
+        drop(others_gone.add_both(move |_| drop(gone)));
     }
 
     /// Lets go of pipelines that nobody has any more.
@@ -185,6 +193,23 @@ impl Departures {
 }
 
 impl Daemon {
+    /// Fires when everything was handed over that pipelines of other reactors are to have that
+    /// were removed.
+    pub(super) fn pipeline_relays_left(&self) -> Deferred<()> {
+        let (config, seat) = (self.config(), self.world.crew.seat());
+        let is_of_today = |name: &str| {
+            let mut pipelines = config.pipelines.iter();
+            pipelines.any(|of| *of.name == *name && seat.elsewhere_pipeline(of).is_some())
+        };
+        let relays = self.relays.borrow();
+        let gone = relays.iter().filter(|relay| !is_of_today(&relay.name));
+        let ports: Vec<_> = gone.map(|relay| Rc::clone(relay.end.port())).collect();
+        drop(relays);
+        let emptied = ports.iter().map(|port| self.engine.emptied(port));
+        let emptied = join_all(emptied.collect::<Vec<_>>()).add_both(|_| ());
+        emptied.timeout(self.stop_timeout(), &*self.world.scheduler)
+    }
+
     /// Closes disk buffers that were opened for nothing, so that the next reload finds them as
     /// this one did.
     pub(super) fn close_unwanted(self: &Rc<Self>, opened: OpenedBuffers) {

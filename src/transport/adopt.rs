@@ -92,7 +92,7 @@ impl Inherited {
 }
 
 /// What a socket carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Carries {
     /// It listens for byte streams.
     Streams,

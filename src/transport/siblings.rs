@@ -12,7 +12,7 @@
 //!
 //! A limit of connections counts what all of them have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -40,13 +40,17 @@ pub struct Shared(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Where the system chose the port, by whose socket it is and where it was to be.
-    chosen: HashMap<(String, SocketAddr), u16>,
+    /// The ports that the system chose, for each sibling that has not bound there yet.
+    chosen: HashMap<Choice, VecDeque<u16>>,
     /// The connections of all, by whose they are.
     tallies: HashMap<String, Arc<Tally>>,
     /// Duplicates for the others, by whose the sockets are and for what address.
     offers: HashMap<(String, String), Offer>,
 }
+
+/// For whom the system chose a port: which sibling, whose socket, where it was to be, and what it
+/// carries. There may be several, which all siblings bind in the same order.
+type Choice = (usize, String, SocketAddr, Carries);
 
 /// Sockets that are bound once.
 #[derive(Debug)]
@@ -92,9 +96,12 @@ impl Siblings {
         Ok(last.map_or_else(Vec::new, |offer| offer.sockets))
     }
 
-    /// What was offered and not taken is closed.
+    /// What was offered and not taken is closed, and the ports that go with it are forgotten.
     pub(super) fn withdraw_offers(&self) {
-        let offers = std::mem::take(&mut self.lock().offers);
+        let mut inner = self.lock();
+        inner.chosen.clear();
+        let offers = std::mem::take(&mut inner.offers);
+        drop(inner);
         drop(offers);
     }
 
@@ -124,14 +131,17 @@ impl Siblings {
             reuse_port: true,
             ..options.clone()
         };
-        let key = (owner.to_owned(), wanted);
+        let choice = |sibling| (sibling, owner.to_owned(), wanted, carries);
         if !self.is_first() {
-            let chosen = self.lock().chosen.get(&key).copied();
-            return match (wanted.port(), chosen) {
-                (0, Some(port)) => open(&Endpoint::Ip((wanted.ip(), port).into()), &shared),
-                (0, None) => Err(ErrorKind::AddrNotAvailable.into()),
-                _ => open(at, &shared),
-            };
+            if wanted.port() != 0 {
+                return open(at, &shared);
+            }
+            let mut inner = self.lock();
+            let chosen = inner.chosen.get_mut(&choice(self.index));
+            let port = chosen.and_then(VecDeque::pop_front);
+            drop(inner);
+            let port = port.ok_or(ErrorKind::AddrNotAvailable)?;
+            return open(&Endpoint::Ip((wanted.ip(), port).into()), &shared);
         }
         // Alone, for an instant: whoever has the port already is in the way of that.
         let probe = open(at, options)?;
@@ -139,7 +149,11 @@ impl Siblings {
         net.close(probe);
         let bound = bound?;
         if let (Endpoint::Ip(bound), 0) = (&bound, wanted.port()) {
-            self.lock().chosen.insert(key, bound.port());
+            let mut inner = self.lock();
+            for sibling in 1..self.count {
+                let chosen = inner.chosen.entry(choice(sibling)).or_default();
+                chosen.push_back(bound.port());
+            }
         }
         open(&bound, &shared)
     }
@@ -180,6 +194,21 @@ mod tests {
             let error = bind(&second, "source.b").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
         }
+    }
+
+    #[test]
+    fn several_places_of_one_owner_are_told_apart() {
+        let (net, options) = (SysNet::new().unwrap(), BindOptions::default());
+        let (first, second) = siblings();
+        let bind_all = |one: &Siblings| {
+            [Carries::Streams, Carries::Datagrams, Carries::Streams].map(|carries| {
+                let bound = one.bind(&net, "source.a", &loopback(0), carries, &options);
+                net.local(bound.unwrap()).unwrap()
+            })
+        };
+        let places = bind_all(&first);
+        assert_ne!(places[0], places[2]);
+        assert_eq!(bind_all(&second), places);
     }
 
     #[test]

@@ -209,6 +209,10 @@ impl Queue for DiskQueue {
         self.0.when_full.set(when_full);
     }
 
+    fn let_go_of_delivered(&self) {
+        self.0.let_go_of_all();
+    }
+
     fn is_empty(&self) -> bool {
         let state = self.0.state.borrow();
         !state.has_unwritten() && state.acked.through() >= state.next_seq

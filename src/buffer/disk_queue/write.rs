@@ -196,15 +196,20 @@ impl Inner {
     /// buffer waits for ever, since what is kept goes only when more comes.
     pub(super) fn let_go_of_delivered(&self) {
         let Some(port) = self.port() else { return };
-        let mut state = self.state.borrow_mut();
+        let unwritten = self.state.borrow().unwritten_events();
         let books = port.ledger();
-        let is_delivered =
-            books.in_flight.get() == 0 && books.buffered.get() == state.unwritten_events();
+        let is_delivered = books.in_flight.get() == 0 && books.buffered.get() == unwritten;
         if is_delivered && !port.has_pledges() {
-            let durable_seq = state.durable_seq;
-            state.acked.add(0, durable_seq);
-            self.lanes.borrow_mut().is_keep_due = true;
+            self.let_go_of_all();
         }
+    }
+
+    /// What is on disk need not stay there.
+    pub(super) fn let_go_of_all(&self) {
+        let mut state = self.state.borrow_mut();
+        let durable_seq = state.durable_seq;
+        state.acked.add(0, durable_seq);
+        self.lanes.borrow_mut().is_keep_due = true;
     }
 
     pub(super) fn log_failure(&self, why: &str) {

@@ -3,7 +3,8 @@
 //! Within a reactor nothing lies between the two steps of a change that is seen by an event; from
 //! one reactor to the next there is a moment in which one has gone over and the other has not. What
 //! new sources receive until theirs has, waits at them; what is handed over for something that is
-//! not there yet, waits there. A sink that is removed goes when no reactor has anything for it.
+//! not there yet, waits there. A pipeline or a sink that is removed goes when no reactor has
+//! anything for it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::config::Config;
 use crate::deferred::{Deferred, Failure, join_all, try_join_all};
 use crate::service::assembly::{Daemon, StartError};
 use crate::service::buffers::Opening;
-use crate::service::change::{Changed, OpenedBuffers};
+use crate::service::change::{Changed, Gone, OpenedBuffers};
 use crate::transport::tls::Materials;
 
 use super::Crew;
@@ -68,6 +69,8 @@ impl Crew {
         try_join_all(prepared).add_both(move |prepared| {
             let prepared = prepared.map(|all| all.into_iter().find_map(Result::err));
             match prepared {
+                // What it would start now would be stopped by nobody.
+                Ok(None) if crew.is_draining.get() => crew.abort(stopping()),
                 Ok(None) => crew.commit(),
                 Ok(Some(error)) => crew.abort(error),
                 Err(failure) => crew.abort(not_heard(failure)),
@@ -89,7 +92,7 @@ impl Crew {
         });
         let crew = Rc::clone(self);
         try_join_all(changed).add_both(move |changed| {
-            crew.let_removed_sinks_go();
+            crew.let_removed_go();
             let changed = match changed {
                 Ok(changed) => changed,
                 Err(failure) => return Ok(Err(not_heard(failure))),
@@ -107,16 +110,40 @@ impl Crew {
         })
     }
 
-    fn let_removed_sinks_go(self: &Rc<Self>) {
-        let left = join_all(self.ask_all(|daemon| daemon.departures.relays_left()));
+    /// First the pipelines that were removed, then the sinks: what other reactors have for a
+    /// pipeline may go on to a sink.
+    fn let_removed_go(self: &Rc<Self>) {
+        let daemon = self.daemon.borrow().upgrade();
+        let Some(daemon) = daemon else { return };
+        let change = daemon.changes();
+        // One may feed another, on yet another reactor: as often as they can stand in a row.
+        let rounds = daemon.all_pipelines().len();
         let crew = Rc::clone(self);
-        let told = left.add_both(move |_| {
-            join_all(crew.ask_all(|daemon| {
-                daemon.others_gone();
-                Deferred::ready(())
-            }))
+        let gone = self.pipelines_left(rounds).add_both(move |_| {
+            let told = crew.tell_gone(change, Gone::Pipelines);
+            told.add_both(move |_| {
+                let left = join_all(crew.ask_all(|daemon| daemon.departures.relays_left()));
+                left.add_both(move |_| crew.tell_gone(change, Gone::Sinks))
+            })
         });
-        drop(told.add_both(|_| ()));
+        drop(gone.add_both(|_| ()));
+    }
+
+    fn pipelines_left(self: &Rc<Self>, rounds: usize) -> Deferred<()> {
+        if rounds == 0 {
+            return Deferred::ready(());
+        }
+        let left = join_all(self.ask_all(|daemon| daemon.pipeline_relays_left()));
+        let crew = Rc::clone(self);
+        left.add_both(move |_| crew.pipelines_left(rounds - 1))
+    }
+
+    fn tell_gone(self: &Rc<Self>, change: u64, gone: Gone) -> Deferred<()> {
+        let tell = move |daemon: &Rc<Daemon>| {
+            daemon.others_gone(change, gone);
+            Deferred::ready(())
+        };
+        join_all(self.ask_all(tell)).add_both(|_| ())
     }
 
     fn abort(self: &Rc<Self>, error: StartError) -> Deferred<Result<Changed, StartError>> {
@@ -125,6 +152,13 @@ impl Crew {
             Deferred::ready(())
         });
         join_all(aborted).add_both(move |_| Ok(Err(error)))
+    }
+}
+
+fn stopping() -> StartError {
+    StartError {
+        component: "daemon".to_owned(),
+        failure: Failure::msg("the daemon is stopping"),
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Crew {
     asked: RefCell<BTreeMap<u64, Box<dyn FnOnce(Box<dyn Any + Send>)>>>,
     ways: RefCell<BTreeMap<u64, Rc<Way>>>,
     reception: Reception,
+    /// All of them are stopping: nothing new is begun.
+    is_draining: Cell<bool>,
     /// The first one has no more use for this one.
     is_dismissed: Cell<bool>,
     waiting_for_dismissal: RefCell<Vec<Promise<()>>>,
@@ -101,6 +103,7 @@ impl Crew {
             asked: RefCell::default(),
             ways: RefCell::default(),
             reception: Reception::default(),
+            is_draining: Cell::new(false),
             is_dismissed: Cell::new(false),
             waiting_for_dismissal: RefCell::default(),
         })

@@ -90,7 +90,9 @@ impl Crew {
                 Some(outlet.take_parcel(parcel, stage))
             }
             Target::Pipeline(name) => {
-                let pipelines = daemon.pipelines();
+                // One that is in the configuration no more stays while others may have something
+                // for it.
+                let pipelines = daemon.all_pipelines();
                 let pipeline = pipelines.iter().find(|it| *it.name() == *name)?;
                 Some(outlet.take_batch(batch, pipeline, stage))
             }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use crate::deferred::{Deferred, Failure, Promise};
 use crate::pipeline::component::{Resources, Sink};
-use crate::pipeline::part::{Claim, Part, Stage};
+use crate::pipeline::part::{Claim, Lost, Part, Stage};
 use crate::pipeline::port::Inlet;
+use crate::pipeline::queue::SHUTDOWN;
 
 use super::{Crew, Errand, Sent};
 
@@ -62,6 +63,7 @@ impl Sink for Relay {
             sent: RefCell::default(),
             sent_bytes: Cell::new(0),
             claims: RefCell::default(),
+            is_stopping: Cell::new(false),
             stopped: RefCell::default(),
         });
         self.crew.add_way(&way);
@@ -78,6 +80,7 @@ impl Sink for Relay {
         };
         way.inlet.give_back(std::iter::empty());
         let (promise, stopped) = Deferred::new();
+        way.is_stopping.set(true);
         *way.stopped.borrow_mut() = Some(promise);
         way.end();
         stopped
@@ -97,6 +100,7 @@ pub(super) struct Way {
     sent_bytes: Cell<usize>,
     /// In its books, and not as far as they must come.
     claims: RefCell<BTreeMap<u64, Claim>>,
+    is_stopping: Cell<bool>,
     stopped: RefCell<Option<Promise<()>>>,
 }
 
@@ -155,6 +159,9 @@ impl Way {
     pub(super) fn settled(&self, number: u64, result: Result<(), Failure>) {
         let claim = self.claims.borrow_mut().remove(&number);
         if let Some(claim) = claim {
+            if result.as_ref().is_err_and(is_of_the_stop) {
+                claim.leave_origin();
+            }
             claim.release(result.err());
         }
         self.end();
@@ -163,15 +170,21 @@ impl Way {
     /// Once it is stopped: fires when nothing is on its way, and is forgotten when nobody waits
     /// for it any more.
     fn end(&self) {
-        let is_stopping = self.stopped.borrow().is_some();
-        if is_stopping && self.sent.borrow().is_empty() {
-            let promise = self.stopped.borrow_mut().take();
-            if self.claims.borrow().is_empty() {
-                self.crew.forget_way(self.number);
-            }
-            if let Some(promise) = promise {
-                promise.callback(());
-            }
+        if !self.is_stopping.get() || !self.sent.borrow().is_empty() {
+            return;
+        }
+        let promise = self.stopped.borrow_mut().take();
+        if self.claims.borrow().is_empty() {
+            self.crew.forget_way(self.number);
+        }
+        if let Some(promise) = promise {
+            promise.callback(());
         }
     }
+}
+
+/// Whether the events ended with the process.
+fn is_of_the_stop(failure: &Failure) -> bool {
+    let lost: Option<&Lost> = failure.downcast_ref();
+    lost.is_some_and(|lost| lost.reason == SHUTDOWN)
 }

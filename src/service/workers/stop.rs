@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::deferred::{Deferred, Promise, join_all};
+use crate::deferred::{Deferred, join_all};
 use crate::pipeline::queue::SHUTDOWN;
 use crate::reactor::Exit;
 
@@ -16,6 +16,7 @@ use crate::service::assembly::Daemon;
 impl Crew {
     /// Sources stop, and everything that came in is settled.
     pub(in crate::service) fn drain(self: &Rc<Self>) -> Deferred<()> {
+        self.is_draining.set(true);
         let drained = join_all(self.ask_all(|daemon| daemon.drain()));
         let crew = Rc::clone(self);
         drained.add_both(move |_| crew.drain_rest(0))
@@ -74,9 +75,9 @@ impl Crew {
     fn let_go(&self) {
         self.is_dismissed.set(true);
         let waiting = self.waiting_for_dismissal.take();
-        waiting
-            .into_iter()
-            .for_each(|promise: Promise<()>| drop(promise.callback(())));
+        for promise in waiting {
+            promise.callback(());
+        }
     }
 
     /// Whether this reactor may end.

@@ -154,10 +154,10 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::deferred::{self, Deferred};
+    use crate::deferred::{self, Deferred, try_join_all};
     use crate::pipeline::memory::Memory;
     use crate::reactor::{Options, PoolSizes, Reactor, Seams, Threads};
-    use crate::service::report::{self, Ask};
+    use crate::service::report::{Ask, Report};
     use crate::service::status::REPORT_LIMIT;
     use crate::sim::{SimIo, SimPoller, VirtualClock};
     use crate::time::{Duration, Instant, WallTime};
@@ -172,12 +172,13 @@ mod tests {
         };
         let mut reactor = Reactor::new(seams, Options::default()).unwrap();
         let status = Rc::new(Status {
-            gather: report::of_all(asked),
+            gather: all(asked),
             reactor: reactor.handle(),
             memory: Memory::new(1 << 20),
             last_errors: Default::default(),
             config: "marline.toml".into(),
             started: (Instant::ZERO, WallTime::default()),
+            workers: 2,
             is_stopping: Box::new(|| false),
         });
         let answer = shown(&status, false);
@@ -190,6 +191,18 @@ mod tests {
         let body = answer.map_or_else(Default::default, |answer| answer.body);
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(body.contains(text.unwrap_or("")), "{body}");
+    }
+
+    /// Asks all of them, as a crew does.
+    fn all(asked: Vec<Ask>) -> Ask {
+        Box::new(move |debug| {
+            let reports = try_join_all(asked.iter().map(|ask| ask(debug)));
+            let whole = reports.add_callback(|reports| {
+                let whole = reports.into_iter().reduce(Report::merge);
+                Ok(whole.unwrap_or_default())
+            });
+            whole.named("report of all reactors")
+        })
     }
 
     /// A reactor that tells of itself at once.

@@ -273,6 +273,8 @@ mod tests {
                 dropped: tally(&[(reason, 2)]),
                 dead_lettered: 3,
                 in_flight: 1,
+                handed: 0,
+                taken_over: 0,
                 failed: tally(&[("main.2:parse", 9)]),
             },
         };
@@ -286,6 +288,8 @@ mod tests {
                 dead_lettered: 4,
                 buffered: 3,
                 in_flight: 2,
+                handed: 0,
+                taken_over: 0,
                 delivered_bytes: 100,
                 retries: 8,
                 replayed: 9,
@@ -309,6 +313,7 @@ mod tests {
             last_error: None,
             lag: Duration::ZERO,
             volatile_events: 5,
+            is_relay: false,
         }
     }
 
@@ -331,6 +336,38 @@ mod tests {
             failures: 2,
             next_try: None,
         })
+    }
+
+    /// What a sink's owner has, and what another reactor has handed over to it, was about to, or
+    /// still has: each event counts once, whether the other one has heard of it or not.
+    #[test]
+    fn what_was_handed_over_counts_once() {
+        for heard in 0..=30 {
+            let owner = SinkBooks {
+                accepted: 100,
+                delivered: 90,
+                buffered: 10,
+                taken_over: 30,
+                ..SinkBooks::default()
+            };
+            let relay = SinkBooks {
+                accepted: 37,
+                buffered: 4,
+                in_flight: 33 - heard,
+                handed: heard,
+                ..SinkBooks::default()
+            };
+            let mut whole = merged_port(|one, other| {
+                one.books = owner.clone();
+                (other.books, other.is_relay) = (relay.clone(), true);
+            });
+            whole.books.settle();
+            let books = whole.books;
+            assert_eq!((books.accepted, books.delivered), (107, 90));
+            assert_eq!((books.buffered, books.in_flight), (14, 3), "{heard}");
+            assert_eq!((books.handed, books.taken_over), (0, 0));
+            assert_eq!(whole.buffer.capacity_bytes, 100, "the relay's is none");
+        }
     }
 
     #[test]

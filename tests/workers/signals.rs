@@ -109,9 +109,8 @@ fn usr1_and_hup_reach_what_any_reactor_has() {
     daemon.write_config(&config(
         "{ drop_if = 'starts_with(string!(.message), \"c 7\")' }",
     ));
-    let before = daemon.records("reloaded").len();
     daemon.signal(Signal::SIGHUP);
-    until("the reload", || daemon.records("reloaded").len() > before);
+    until("both reloads", || daemon.records("reloaded").len() == 2);
     for _ in 0..WORKERS * 6 {
         let mut stream = TcpStream::connect(to).unwrap();
         stream.write_all(b"c 7 n 0\nc 8 n 0\n").unwrap();

@@ -36,10 +36,22 @@ impl Crew {
     ) -> Deferred<Result<Vec<Opening>, StartError>> {
         let new = Arc::new(new.clone());
         let look = move |daemon: &Rc<Daemon>| Deferred::ready(daemon.openings(&new));
-        try_join_all(self.ask_all(look)).add_callback(|found| {
+        let openings = try_join_all(self.ask_all(look)).add_callback(|found| {
             let all: Result<Vec<_>, StartError> = found.into_iter().collect();
             Ok(all.map(|of_each| of_each.into_iter().flatten().collect()))
-        })
+        });
+        // One that was found not to be open may have begun to be closed a moment ago.
+        let crew = Rc::clone(self);
+        openings.add_callback(move |openings| crew.closed().add_both(move |_| Ok(openings)))
+    }
+
+    /// Fires when no disk buffer is being closed, or has been for too long.
+    fn closed(self: &Rc<Self>) -> Deferred<()> {
+        let closed = self.ask_all(|daemon| {
+            let closed = daemon.closed();
+            closed.timeout(daemon.stop_timeout(), &*daemon.world.scheduler)
+        });
+        join_all(closed).add_both(|_| ())
     }
 
     /// Goes over to `next` on all reactors, or stays as it was on all of them.

@@ -22,6 +22,9 @@ use super::frames::{CHUNK_BYTES_MAX, Span};
 /// Most digits of an integer field: it fits into 64 bits with a sign.
 pub const DIGITS_MAX: usize = 18;
 
+/// Most fields of a line: a request in its parts, and all the others.
+pub const FIELDS_MAX: usize = 12;
+
 /// Longest request method, in bytes.
 const METHOD_BYTES_MAX: usize = 32;
 
@@ -74,6 +77,13 @@ fn wrong(offset: usize, what: &'static str) -> ClfError {
 /// Lists the fields of an access-log line in `out` (cleared first), in the order of the line.
 pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
     out.clear();
+    parse_each(text, |field| out.push(field))
+}
+
+/// As [`parse`], handing each field to `found`; no name comes twice. After an error all that was
+/// found is to be forgotten.
+#[inline]
+pub fn parse_each(text: &[u8], found: impl FnMut(Field)) -> Result<(), ClfError> {
     if text.len() > CHUNK_BYTES_MAX {
         return Err(wrong(CHUNK_BYTES_MAX, "text is longer than 4 GiB"));
     }
@@ -81,7 +91,7 @@ pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
         text,
         at: 0,
         has_escapes: memchr(b'\\', text).is_some(),
-        out,
+        found,
     };
     line.client()?;
     line.request()?;
@@ -95,22 +105,22 @@ pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
 }
 
 /// A line that is being read.
-struct Line<'a> {
+struct Line<'a, F> {
     text: &'a [u8],
     at: usize,
     /// There is a backslash somewhere: most lines have none.
     has_escapes: bool,
-    out: &'a mut Vec<Field>,
+    found: F,
 }
 
-impl Line<'_> {
+impl<F: FnMut(Field)> Line<'_, F> {
     /// Adds a field unless it is absent.
     fn add(&mut self, name: &'static &'static str, start: usize, end: usize, kind: Kind) {
         let value = Span::new(start, end);
         let bytes = value.of(self.text);
         if bytes != b"-" {
             let escaped = self.has_escapes && memchr(b'\\', bytes).is_some();
-            self.out.push(Field {
+            (self.found)(Field {
                 name,
                 value,
                 kind,

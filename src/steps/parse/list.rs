@@ -77,12 +77,12 @@ impl<'a> List<'a> {
     }
 
     /// Lets `fill` add fields, of which no name occurs twice; nothing else may add any.
-    pub fn fill(&mut self, fill: impl FnOnce(&mut Vec<Field>)) {
+    pub fn fill<T>(&mut self, fill: impl FnOnce(&mut Vec<Field>) -> T) -> T {
         debug_assert!(
             self.fields.is_empty(),
             "names that were there are in the set"
         );
-        fill(self.fields);
+        fill(self.fields)
     }
 
     #[cold]

@@ -61,10 +61,14 @@ impl Program {
     /// Without `unicode`, classes, boundaries and case are those of ASCII; on a text of ASCII
     /// that is no difference.
     fn compile(pattern: &str, unicode: bool) -> Result<Program, regex::Error> {
-        let engine = RegexBuilder::new(pattern)
-            .size_limit(PROGRAM_BYTES_MAX)
-            .unicode(unicode)
-            .build()?;
+        let mut builder = RegexBuilder::new(pattern);
+        builder.size_limit(PROGRAM_BYTES_MAX).unicode(unicode);
+        if pattern.starts_with('^') {
+            // The engine finds out where a match is before it looks for the groups. Such a match
+            // is at the start; without room for that search it is left out.
+            builder.dfa_size_limit(0);
+        }
+        let engine = builder.build()?;
         let locations = engine.capture_locations();
         Ok(Program { engine, locations })
     }

@@ -214,6 +214,14 @@ impl Clock for SystemClock {
     }
 }
 
+/// The processor time, of the process and of the system for it, that all threads of this process
+/// have had so far.
+pub fn process_cpu() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(spent.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(spent.tv_nsec).unwrap_or_default())
+}
+
 /// What may be asked of whoever keeps timers: enough for a Deferred's time limit.
 pub trait Timers {
     /// Runs `call` once, `delay` from now, in a later turn. The answer cancels it.

@@ -3,6 +3,7 @@
 //! A test named `c_053_…` shows line 53 of docs/CONFORMANCE.md, one named `f_044_…` line 44 of
 //! docs/FAULTS.md.
 #![allow(clippy::unwrap_used)]
+mod bench_cli;
 mod buffer_cli;
 mod config_cli;
 mod config_golden;

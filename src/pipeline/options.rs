@@ -255,6 +255,23 @@ impl Options {
         Mistake::new(message).of(name)
     }
 
+    /// The same options, but for this one: it has `value`, or was not given and has no default.
+    pub fn with(mut self, name: &str, value: Option<Value>) -> Options {
+        let mut settings = self.settings.iter_mut();
+        if let Some(setting) = settings.find(|setting| setting.opt.name == name) {
+            setting.given = value.is_some();
+            let place = Place::default();
+            setting.value = value.map(|value| Located { value, place });
+        }
+        self
+    }
+
+    /// Whether there is such an option.
+    pub fn declares(&self, name: &str) -> bool {
+        let mut settings = self.settings.iter();
+        settings.any(|setting| setting.opt.name == name)
+    }
+
     fn setting(&self, name: &str) -> Option<&Setting> {
         let found = self
             .settings

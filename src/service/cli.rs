@@ -1,7 +1,7 @@
 //! The command line: what each subcommand does, its output and its exit code.
 //!
-//! `marline run | check | status | reload | list | explain NAME | buffer ... | version`. Exit
-//! codes are those of sysexits where they fit: 0 good, 2 usage, 78 a mistake in the
+//! `marline run | check | status | reload | list | explain NAME | buffer ... | bench | version`.
+//! Exit codes are those of sysexits where they fit: 0 good, 2 usage, 78 a mistake in the
 //! configuration. Reports of mistakes go to standard error, answers to standard output.
 
 use std::ffi::OsString;
@@ -16,6 +16,7 @@ use crate::telemetry::escape;
 use crate::time::Duration;
 use crate::{sinks, sources, steps};
 
+use super::bench::BenchArguments;
 use super::buffer_cli::BufferCommand;
 use super::paths::Paths;
 use super::reload::ReadEnvironment;
@@ -54,6 +55,8 @@ enum Command {
     /// See and move what lies in disk buffers
     #[command(subcommand)]
     Buffer(BufferCommand),
+    /// Measure what this machine can do: lines a second, processor time and latency
+    Bench(BenchArguments),
     /// Print the version
     Version,
 }
@@ -129,6 +132,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, env: ReadEnvironment)
         Command::List => answer(&config::explain::list(&registry())),
         Command::Explain(arguments) => explain(&arguments),
         Command::Buffer(command) => super::buffer_cli::main(&command, &env),
+        Command::Bench(arguments) => super::bench::main(&arguments, &env),
         Command::Version => answer(concat!("marline ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }

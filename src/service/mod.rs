@@ -14,6 +14,7 @@
 mod admin;
 mod ask;
 pub mod assembly;
+mod bench;
 mod books;
 mod buffer_cli;
 pub mod buffers;
@@ -230,6 +231,7 @@ impl Life {
             tap: Arc::clone(&around.tap),
             memory: memory.clone(),
             places: Arc::default(),
+            lend: None,
         };
         let (crew, workers) = thread::gather(&handle, &config, &common)?;
         let world = surroundings::world(&handle, Rc::clone(&crew), &common)?;

@@ -36,7 +36,12 @@ pub(super) struct Common {
     pub(super) memory: Memory,
     /// What the siblings share.
     pub(super) places: Arc<crate::transport::siblings::Shared>,
+    /// What components of this run alone may ask for, on each reactor.
+    pub(super) lend: Option<Lend>,
 }
+
+/// Lends something to the components of one reactor.
+pub(super) type Lend = Arc<dyn Fn(&mut Resources) + Send + Sync>;
 
 /// How many reactors the configuration asks for.
 pub(super) fn reactors_of(config: &Config) -> usize {
@@ -111,6 +116,7 @@ fn resources(handle: &Handle, crew: &Crew, common: &Common) -> Result<Resources,
     resources.lend::<Arc<dyn Storage>>(Arc::new(SystemStorage));
     resources.lend(Host::new(&common.paths.state_dir));
     resources.lend(Arc::clone(&common.tap));
+    common.lend.iter().for_each(|lend| lend(&mut resources));
     Ok(resources)
 }
 

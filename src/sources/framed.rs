@@ -257,6 +257,9 @@ impl InputShared {
     }
 }
 
+/// What brings a batch on its way.
+pub type Deliver<'a> = &'a mut dyn FnMut(&Rc<InputShared>, &Intake, Batch);
+
 /// One stream of bytes on its way to become events.
 pub struct FramedInput {
     shared: Rc<InputShared>,
@@ -327,10 +330,18 @@ impl FramedInput {
     /// # Errors
     /// The framing is broken: nothing after this is parsed.
     pub fn push(&mut self, bytes: Bytes) -> Result<(), FrameError> {
+        self.push_to(bytes, &mut InputShared::deliver)
+    }
+
+    /// As [`FramedInput::push`], with `deliver` in place of [`InputShared::deliver`].
+    ///
+    /// # Errors
+    /// As [`FramedInput::push`].
+    pub fn push_to(&mut self, bytes: Bytes, deliver: Deliver<'_>) -> Result<(), FrameError> {
         self.shared.count_bytes(bytes.len());
         let mut frames = self.shared.frames.take();
         self.framer.push(bytes, &mut frames);
-        self.hand_over(&mut frames);
+        self.hand_over(&mut frames, deliver);
         let error = frames.error.take();
         frames.clear();
         self.shared.frames.replace(frames);
@@ -341,7 +352,7 @@ impl FramedInput {
     pub fn finish(&mut self, end: End) {
         let mut frames = self.shared.frames.take();
         self.framer.finish(end, &mut frames);
-        self.hand_over(&mut frames);
+        self.hand_over(&mut frames, &mut InputShared::deliver);
         frames.clear();
         self.shared.frames.replace(frames);
     }
@@ -351,7 +362,7 @@ impl FramedInput {
         &self.origin.peer
     }
 
-    fn hand_over(&mut self, frames: &mut Frames) {
+    fn hand_over(&mut self, frames: &mut Frames, deliver: Deliver<'_>) {
         self.shared.count(frames);
         let received = self.shared.wall();
         let marks = std::mem::take(&mut frames.marks);
@@ -368,7 +379,7 @@ impl FramedInput {
             }
             #[cfg(sim_bug = "lost_at_pause")]
             self.lose_one_at_a_pause(&mut batch, received);
-            self.shared.deliver(&self.intake, batch);
+            deliver(&self.shared, &self.intake, batch);
         }
     }
 

@@ -263,6 +263,21 @@ impl Lines {
     }
 }
 
+/// So many lines of `format`, one of the option's words, each with its newline: for who wants
+/// the lines without the source. The same every time, but for `wall`.
+pub fn text(format: &'static str, lines: u64, wall: WallTime) -> Bytes {
+    let mut made = Lines {
+        format,
+        random: Random(1 << 63),
+        sequence: 0,
+    };
+    let origin = Origin {
+        source: "".into(),
+        peer: "".into(),
+    };
+    made.batch(lines, &Arc::new(origin), wall).bytes
+}
+
 /// xorshift64 (Marsaglia 2003); never zero. Good enough for made-up words.
 #[derive(Clone)]
 struct Random(u64);

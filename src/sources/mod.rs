@@ -10,18 +10,18 @@ mod datagrams;
 mod exec;
 mod fetch;
 pub mod file;
-mod framed;
-mod generate;
+pub mod framed;
+pub mod generate;
 mod http;
 mod http_poll;
 mod internal;
 mod journald;
 mod listening;
 mod losses;
-mod reading;
+pub mod reading;
 mod socket;
 mod stdin;
-mod syslog;
+pub mod syslog;
 
 use crate::pipeline::descriptor::Descriptor;
 

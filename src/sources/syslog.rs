@@ -46,12 +46,16 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Source>, Mistake> {
-    let reads = Syslog(Rc::new(Shared {
+    Ok(Listening::of(options)?.source(Some(reads(options))))
+}
+
+/// How the frames of a source with these options are read.
+pub fn reads(options: &Options) -> Box<dyn Reads> {
+    Box::new(Syslog(Rc::new(Shared {
         zone: timezone(options),
         dialects: Dialects::default(),
         counts: Counts::default(),
-    }));
-    Ok(Listening::of(options)?.source(Some(Box::new(reads))))
+    })))
 }
 
 /// What all senders of a source share.

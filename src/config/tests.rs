@@ -363,15 +363,13 @@ fn all_defaults_resolve_and_names_are_well_formed() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
-    for text in ["workers = 2", "workers = \"auto\""] {
-        let report = Options::for_test(&DAEMON, text).unwrap_err();
-        assert!(
-            report.contains("not available in this version"),
-            "{text}\n{report}"
-        );
+fn there_is_one_worker_or_more() {
+    for text in ["workers = 1", "workers = 1024", "workers = \"auto\""] {
+        assert!(Options::for_test(&DAEMON, text).is_ok(), "{text}");
     }
-    assert!(Options::for_test(&DAEMON, "workers = 1\nmetrics = \"off\"").is_ok());
+    for text in ["workers = 0", "workers = 1025", "workers = \"all\""] {
+        assert!(Options::for_test(&DAEMON, text).is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Stream {
     secure: Option<Box<Secure>>,
     /// Nothing has been read yet of a client that is to send plain text.
     is_unread: Cell<bool>,
+    /// The end of stream is with the kernel.
+    has_sent_end: Cell<bool>,
     /// The highest answer `acked` gave.
     acked: Cell<u64>,
     /// Absent while it runs, and after the end.
@@ -145,6 +147,7 @@ impl Stream {
             outbox: RefCell::default(),
             is_unread: Cell::new(parts.is_accepted && parts.secure.is_none()),
             secure: parts.secure,
+            has_sent_end: Cell::new(false),
             acked: Cell::new(0),
             protocol: RefCell::new(Some(parts.protocol)),
             reason: RefCell::new(None),

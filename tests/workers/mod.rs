@@ -201,16 +201,6 @@ fn check_once(lines: &[String], sent: &[u64]) {
     }
 }
 
-/// Each of the lines came, in whatever order; some may have come twice: a stream that is closed
-/// does not know of the last line before its end whether it has arrived.
-fn check_at_least_once(lines: &[String], sent: &[u64]) {
-    let once: std::collections::BTreeSet<&String> = lines.iter().collect();
-    let once: Vec<String> = once.into_iter().cloned().collect();
-    check_once(&once, sent);
-    let all = sent.iter().sum::<u64>() as usize;
-    assert!(lines.len() <= all + all / 50, "{} for {all}", lines.len());
-}
-
 /// What is wrong with these numbers.
 fn told(numbers: &[u64], count: u64) -> String {
     let mut times = BTreeMap::<u64, u64>::new();

@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 
 use super::single::listening;
 use super::{
-    Collector, DEDUPE, Load, by_connection, check_at_least_once, check_once, descriptors,
-    file_sink, free_port, lines_of, name_at, pipeline, reload_to, send_over, socket_sink, stop,
-    stop_well, table, threads, until,
+    Collector, DEDUPE, Load, by_connection, check_once, descriptors, file_sink, free_port,
+    lines_of, name_at, pipeline, reload_to, send_over, socket_sink, stop, stop_well, table,
+    threads, until,
 };
 use crate::process::Daemon;
 
@@ -86,7 +86,7 @@ fn a_sink_becomes_a_file_and_a_disk_buffer_and_back() {
             table(WORKERS, "") + &source_at(stays) + &pipeline("p", "in", "", &name) + &sink
         };
         let all = |daemon: &Daemon| lines(daemon, &collector, &[&name]);
-        reload_under_load(stays, 20, form, all, check_at_least_once);
+        reload_under_load(stays, 20, form, all, check_once);
     }
 }
 
@@ -105,7 +105,7 @@ fn a_disk_buffer_comes_and_goes() {
                 + disk
         };
         let all = |daemon: &Daemon| lines(daemon, &collector, &[]);
-        reload_under_load(stays, 20, form, all, check_at_least_once);
+        reload_under_load(stays, 20, form, all, check_once);
     }
 }
 

@@ -165,6 +165,7 @@ impl Stream {
             if let Err(error) = self.network.net().shutdown_write(self.socket) {
                 return self.broken(error);
             }
+            self.has_sent_end.set(true);
         }
         match self.phase.get() {
             Phase::Closing => self.linger(),
@@ -252,9 +253,13 @@ impl Stream {
             return;
         }
         let is_ip = self.peer.endpoint().is_ip();
-        let now = match (self.network.net().outq(self.socket), &self.secure) {
-            (Ok(unacked), Some(secure)) => secure.arrived(unacked as u64),
-            (Ok(unacked), None) if is_ip => written.saturating_sub(unacked as u64),
+        // The end of stream counts as a byte until it is acknowledged, and is behind all others.
+        let end = u64::from(is_ip && self.has_sent_end.get());
+        let unacked = self.network.net().outq(self.socket);
+        let unacked = unacked.map(|unacked| (unacked as u64).saturating_sub(end));
+        let now = match (unacked, &self.secure) {
+            (Ok(unacked), Some(secure)) => secure.arrived(unacked),
+            (Ok(unacked), None) if is_ip => written.saturating_sub(unacked),
             (Ok(0), None) if self.has_read_all() => written,
             _ => 0,
         };

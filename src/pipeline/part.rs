@@ -797,5 +797,35 @@ impl Kept {
     }
 }
 
+/// The place of events in their sink's buffer when they have arrived and are kept, without the
+/// events: whoever may have to send them again has them encoded.
+pub struct KeptPlace {
+    events: usize,
+    hold: Option<Rc<Hold>>,
+}
+
+impl Kept {
+    /// Lets go of the events and keeps their place.
+    pub fn into_place(self) -> KeptPlace {
+        KeptPlace {
+            events: self.len(),
+            hold: self.hold,
+        }
+    }
+}
+
+impl KeptPlace {
+    /// How many events there are.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// What they count for in the sink's buffer, in bytes.
+    pub fn bytes(&self) -> usize {
+        let released = self.hold.as_ref().and_then(|hold| hold.released.get());
+        released.map_or(0, |released| released.bytes)
+    }
+}
+
 /// What is said of events that stay in a disk buffer when their source is still waiting.
 pub const LEFT: &str = "left in the disk buffer, for the next start";

@@ -1,7 +1,9 @@
 //! What a stream keeps of the frames that the peer's kernel has acknowledged: its process may
 //! not have read them, and after a reset or a time-out nobody can say.
 //!
-//! Parts are kept whole and not encoded; they are encoded again if they have to be sent again.
+//! Frames are kept as they were written and their events are let go: the fields of events take
+//! more memory than what is written of them, and memory that is not touched again soon is what a
+//! fast stream pays most for.
 //! As much of the stream is kept as the peer's kernel can hold, which its largest window tells:
 //! what it holds lies behind what it had room for. The oldest go first, when the parts behind
 //! them are enough; and always when what is kept weighs more than its share of the sink's
@@ -10,8 +12,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use crate::pipeline::options::Options;
-use crate::pipeline::part::{Kept, Part};
+use crate::pipeline::part::{KeptPlace, Part};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub(super) enum Load {
     /// A part that is to be settled.
     First(Part),
     /// One that was.
-    Again(Kept),
+    Again(Frames),
 }
 
 /// The frames that are kept, of one sink.
@@ -68,16 +72,27 @@ pub(super) struct Tail {
     is_short_told: Cell<bool>,
 }
 
-/// One part that is kept.
-struct Frames {
-    kept: Kept,
-    /// Its length in the stream.
+/// The frames of one part that is kept.
+pub(super) struct Frames {
+    place: KeptPlace,
+    pieces: Vec<Bytes>,
+    /// Their length in the stream.
     bytes: u64,
 }
 
 impl Frames {
+    /// What is to be written.
+    pub(super) fn pieces(&self) -> Vec<Bytes> {
+        self.pieces.clone()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.place.events()
+    }
+
     fn weight(&self) -> usize {
-        self.kept.bytes() + ENTRY_BYTES
+        self.place.bytes() + ENTRY_BYTES
     }
 }
 
@@ -142,10 +157,20 @@ impl Tail {
         }
     }
 
-    /// Keeps a part that has arrived, `bytes` of the stream.
-    pub(super) fn keep(&self, kept: Kept, bytes: u64) {
-        let frames = Frames { kept, bytes };
-        self.stream_bytes.set(self.stream_bytes.get() + bytes);
+    /// Keeps a part that has arrived as `pieces` of the stream.
+    pub(super) fn keep(&self, place: KeptPlace, pieces: Vec<Bytes>) {
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.keep_again(Frames {
+            place,
+            pieces,
+            bytes,
+        });
+    }
+
+    /// Keeps what was sent again and has arrived.
+    pub(super) fn keep_again(&self, frames: Frames) {
+        self.stream_bytes
+            .set(self.stream_bytes.get() + frames.bytes);
         self.weight.set(self.weight.get() + frames.weight());
         self.kept.borrow_mut().push_back(frames);
     }
@@ -187,8 +212,8 @@ impl Tail {
         self.weight.set(0);
         let kept = self.kept.take().into_iter();
         kept.map(|frames| Item {
-            repeated: frames.kept.len() as u64,
-            load: Load::Again(frames.kept),
+            repeated: frames.len() as u64,
+            load: Load::Again(frames),
         })
         .collect()
     }

@@ -151,6 +151,8 @@ struct Line {
 
 struct Sent {
     item: Item,
+    /// What was written of it.
+    pieces: Vec<Bytes>,
     begin: Mark,
     end: Mark,
 }
@@ -181,11 +183,16 @@ impl Line {
     fn write(&self, connection: &Connection, mut item: Item) {
         let begin = self.written_to.get();
         let pieces = self.encode(&item);
-        match connection.write_vectored(pieces) {
+        match connection.write_vectored(pieces.clone()) {
             Ok(end) => {
                 self.written_to.set(end);
                 self.count_repeated(std::mem::take(&mut item.repeated));
-                self.sent.borrow_mut().push_back(Sent { item, begin, end });
+                self.sent.borrow_mut().push_back(Sent {
+                    item,
+                    pieces,
+                    begin,
+                    end,
+                });
             }
             Err(_) => self.again.borrow_mut().push_front(item),
         }
@@ -211,7 +218,7 @@ impl Line {
         let How { encoder, frame, .. } = &self.how;
         match &item.load {
             Load::First(part) => encoder.encode(part.batch(), part.events(), *frame, &mut output),
-            Load::Again(kept) => encoder.encode(kept.batch(), kept.events(), *frame, &mut output),
+            Load::Again(frames) => return frames.pieces(),
         }
         output.take()
     }
@@ -252,13 +259,13 @@ impl Line {
 
     fn settle_acked(&self, acked: Mark) {
         while let Some(sent) = self.pop_acked(acked) {
-            let bytes = sent.end.0 - sent.begin.0;
             match sent.item.load {
                 Load::First(part) if self.tail.is_needed() => {
-                    self.tail.keep(part.delivered_keeping(), bytes);
+                    let place = part.delivered_keeping().into_place();
+                    self.tail.keep(place, sent.pieces);
                 }
                 Load::First(part) => part.delivered(),
-                Load::Again(kept) if self.tail.is_needed() => self.tail.keep(kept, bytes),
+                Load::Again(frames) if self.tail.is_needed() => self.tail.keep_again(frames),
                 Load::Again(_) => {}
             }
         }
@@ -344,7 +351,8 @@ impl Line {
         match &item.load {
             _ if bytes == 0 => 0,
             Load::First(part) => self.count_whole(part.batch(), part.events(), bytes),
-            Load::Again(kept) => self.count_whole(kept.batch(), kept.events(), bytes),
+            // All of them come again, whatever has arrived.
+            Load::Again(_) => 0,
         }
     }
 
@@ -414,7 +422,7 @@ impl Item {
         match &mut self.load {
             Load::First(part) if !replays => part.deliver_some(events),
             Load::First(_) => self.repeated = events,
-            Load::Again(kept) => self.repeated = kept.len() as u64,
+            Load::Again(frames) => self.repeated = frames.len() as u64,
         }
     }
 }

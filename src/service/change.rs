@@ -53,6 +53,8 @@ pub(super) struct Changing {
     count: Cell<u64>,
     /// Fired when other reactors have nothing left for what the change of that number removed.
     others_gone: RefCell<Vec<(u64, Gone, Promise<()>)>>,
+    /// Ports of sinks that were to go, and have a place in what is prepared.
+    postponed: RefCell<Vec<Rc<Port>>>,
 }
 
 /// What a change has removed, for which other reactors may still have something.
@@ -180,6 +182,8 @@ impl Daemon {
         difference.renewed = network.tls().replace(ready.materials);
         self.change.count.set(self.change.count.get() + 1);
         let about = self.commit(&ready.old, ready.new, ready.prepared, ready.opened);
+        // Whoever was to go has its place again.
+        self.change.postponed.take();
         self.world.crew.take_early(self);
         Changed { difference, about }
     }
@@ -190,8 +194,24 @@ impl Daemon {
         if let Some(ready) = ready {
             self.take_back(ready.prepared);
             self.close_unwanted(ready.opened);
+            let postponed = self.change.postponed.take();
+            postponed.iter().for_each(|port| self.remove_sink(port));
             self.world.crew.take_early(self);
         }
+    }
+
+    /// Whether the sink of `port`, which is to go, stays until the change that is under way and
+    /// takes it back is done, or is given up.
+    pub(super) fn postpones_removal(&self, port: &Rc<Port>) -> bool {
+        let ready = self.change.ready.borrow();
+        let is_it = |other: &Rc<Port>| Rc::ptr_eq(other, port);
+        let is_wanted = ready
+            .as_ref()
+            .is_some_and(|ready| ready.prepared.ports.iter().any(is_it));
+        if is_wanted {
+            self.change.postponed.borrow_mut().push(Rc::clone(port));
+        }
+        is_wanted
     }
 
     /// Whether a change is under way.

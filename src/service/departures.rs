@@ -313,8 +313,12 @@ impl Daemon {
         }));
     }
 
-    /// The end of a sink that retires; one that was taken back is none of this.
-    fn remove_sink(self: &Rc<Self>, port: &Rc<Port>) {
+    /// The end of a sink that retires; one that was taken back is none of this, and one that is
+    /// about to be waits for what comes of that.
+    pub(super) fn remove_sink(self: &Rc<Self>, port: &Rc<Port>) {
+        if self.postpones_removal(port) {
+            return;
+        }
         let mut retiring = self.departures.retiring.borrow_mut();
         let at = retiring
             .iter()

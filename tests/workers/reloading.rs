@@ -58,8 +58,17 @@ fn reload_under_load(
     }
     let lines = all_lines(&daemon);
     let ended = daemon.wait();
+    // What was dropped says where to look, should lines be missing below.
+    for record in ended.log.iter().filter(|it| is_of_a_loss(it)) {
+        eprintln!("{record}");
+    }
     check(&lines, &sent);
     assert_eq!(ended.code(), 0, "{:?}", ended.log.last());
+}
+
+fn is_of_a_loss(record: &serde_json::Value) -> bool {
+    let dropped = record["dropped"].as_u64().unwrap_or(0);
+    dropped > 0 || record["level"] == "warn" || record["level"] == "error"
 }
 
 /// Lines of the collector and of these files.

@@ -100,7 +100,12 @@ impl Crew {
     fn commit(self: &Rc<Self>) -> Deferred<Result<Changed, StartError>> {
         let changed = self.ask_all(|daemon| {
             let Changed { difference, about } = daemon.commit_change();
-            Deferred::ready((difference, about))
+            // Behind what it has queued: sockets that go are closed when this is answered, and
+            // the next reload finds their ports free.
+            let (promise, done) = Deferred::new();
+            let fire = move || drop(promise.callback((difference, about)));
+            daemon.world.scheduler.call_soon(Box::new(fire));
+            done
         });
         let crew = Rc::clone(self);
         try_join_all(changed).add_both(move |changed| {

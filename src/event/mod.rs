@@ -214,8 +214,15 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// What the batch counts for in windows and buffers: the bytes it pins, the list of events
-    /// and an estimate of 64 bytes a field.
+    /// What the batch counts for in windows: the bytes it pins and the list of events, whether a
+    /// source has read them already or not. Else one read of a source that parses would fill the
+    /// window of its connection, which then waited for each to be delivered.
+    pub fn received_bytes(&self) -> usize {
+        self.bytes.len() + self.events.len() * size_of::<Event>()
+    }
+
+    /// What the batch counts for in buffers: the bytes it pins, the list of events and an
+    /// estimate of 64 bytes a field.
     pub fn weight_bytes(&self) -> usize {
         let heap = |event: &Event| match event {
             Event::Raw(_) => size_of::<Event>(),

@@ -630,7 +630,7 @@ impl Intake {
     pub fn deliver(&self, batch: Batch) -> Deferred<Delivered> {
         let source = Rc::clone(&self.outlet.source);
         let engine = Rc::clone(&self.outlet.engine);
-        let bytes = batch.weight_bytes();
+        let bytes = batch.received_bytes();
         let events = batch.events.len() as u64;
         source
             .received_events

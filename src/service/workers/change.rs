@@ -103,8 +103,9 @@ impl Crew {
             // Behind what it has queued: sockets that go are closed when this is answered, and
             // the next reload finds their ports free.
             let (promise, done) = Deferred::new();
-            let fire = move || drop(promise.callback((difference, about)));
-            daemon.world.scheduler.call_soon(Box::new(fire));
+            daemon.world.scheduler.call_soon(Box::new(move || {
+                promise.callback((difference, about));
+            }));
             done
         });
         let crew = Rc::clone(self);

@@ -80,7 +80,7 @@ pub const ACCEPTING: &[Opt] = &[
     .default("\"60s\""),
     Opt::new(
         "max_connections",
-        "connections open at once; more wait in the kernel's queue",
+        "connections open at once, over all workers; more are closed as they come, and counted",
         Kind::COUNT,
     )
     .default("65536"),

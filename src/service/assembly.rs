@@ -435,14 +435,6 @@ impl Daemon {
         in_sinks.chain(waiting).sum()
     }
 
-    /// Events lost in this run, over all pipelines and sinks.
-    pub fn dropped_events(&self) -> u64 {
-        let (ports, pipelines) = (self.engine.ports(), self.all_pipelines());
-        let in_sinks = ports.iter().map(|port| port.ledger().dropped.total());
-        let before = pipelines.iter().map(|it| it.ledger().dropped.total());
-        in_sinks.chain(before).sum()
-    }
-
     /// Whether both ledgers of every component balance.
     pub fn balances(&self) -> bool {
         let (ports, pipelines) = (self.engine.ports(), self.all_pipelines());

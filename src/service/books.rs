@@ -5,12 +5,13 @@
 //! and the metrics show the same copies. These are plain, so that they can go to another thread,
 //! and those of one component on several threads can be added up.
 
+use crate::deferred::Failure;
 use crate::pipeline::graph::Pipeline;
 use crate::pipeline::host::Account;
 use crate::pipeline::ledger::{PipelineLedger, SinkLedger, Tally};
 use crate::pipeline::port::Port;
 use crate::pipeline::queue::SHUTDOWN;
-use crate::telemetry::events::{Amounts, PipelineCounts, SinkCounts};
+use crate::telemetry::events::{Amounts, CountsMissing, PipelineCounts, SinkCounts};
 
 use super::report::Report;
 
@@ -249,6 +250,12 @@ pub(super) fn accounts(report: &Report) -> Vec<Account> {
     pipelines
         .chain(ports.map(|port| port.books.account(&port.name)))
         .collect()
+}
+
+/// The books for whoever asked for them; that they are not to be had is said in the log.
+pub(super) fn told(report: Result<Report, Failure>) -> Result<Vec<Account>, Failure> {
+    let accounts = report.map(|report| accounts(&report));
+    accounts.inspect_err(|why| CountsMissing { why }.log())
 }
 
 /// What the books say was lost by stopping.

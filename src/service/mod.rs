@@ -191,11 +191,7 @@ fn give_up(reactor: &mut Reactor, daemon: &Rc<Daemon>, workers: &Workers) {
 
 /// Files that were moved away are opened anew, whichever reactor has them.
 fn reopen_all(crew: &Rc<Crew>) {
-    let reopen = |daemon: &Rc<Daemon>| {
-        daemon.reopen();
-        Deferred::ready(())
-    };
-    drop(join_all(crew.ask_all(reopen)).add_both(|_| ()));
+    drop(crew.on_all(|daemon| daemon.reopen()));
 }
 
 /// Turns the reactor until `ended` has fired, a second at most: listeners take their paths with
@@ -406,10 +402,7 @@ impl Life {
             let Some(status) = status.upgrade() else {
                 return Deferred::ready(Vec::new());
             };
-            status.gathered(false).add_both(|report| {
-                let accounts = report.map(|report| books::accounts(&report));
-                accounts.inspect_err(|why| CountsMissing { why }.log())
-            })
+            status.gathered(false).add_both(books::told)
         });
     }
 
@@ -506,11 +499,7 @@ fn ask(daemon: &Daemon) -> Ask {
 
 /// What sources count beside the ledgers, each reactor for its own.
 fn log_source_counts(crew: &Rc<Crew>) {
-    let log = |daemon: &Rc<Daemon>| {
-        daemon.log_source_counts();
-        Deferred::ready(())
-    };
-    drop(join_all(crew.ask_all(log)).add_both(|_| ()));
+    drop(crew.on_all(|daemon| daemon.log_source_counts()));
 }
 
 /// Writes the books of all reactors into the log, once they are there.

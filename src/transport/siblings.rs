@@ -120,10 +120,7 @@ impl Siblings {
         carries: Carries,
         options: &BindOptions,
     ) -> io::Result<SocketId> {
-        let open = |at: &Endpoint, options: &BindOptions| match carries {
-            Carries::Streams => net.listen(at, options),
-            Carries::Datagrams => net.bind(at, options),
-        };
+        let open = |at: &Endpoint, options: &BindOptions| open(net, at, carries, options);
         let Endpoint::Ip(wanted) = *at else {
             return open(at, options);
         };
@@ -156,6 +153,19 @@ impl Siblings {
             }
         }
         open(&bound, &shared)
+    }
+}
+
+/// Binds a socket that carries streams, or datagrams.
+pub(super) fn open(
+    net: &dyn Net,
+    at: &Endpoint,
+    carries: Carries,
+    options: &BindOptions,
+) -> io::Result<SocketId> {
+    match carries {
+        Carries::Streams => net.listen(at, options),
+        Carries::Datagrams => net.bind(at, options),
     }
 }
 

@@ -33,7 +33,7 @@ use rustix::net::{
 use super::adopt::Carries;
 use super::net::{BindOptions, Endpoint, SocketId, SocketKind};
 use super::network::Network;
-use super::sys;
+use super::{siblings, sys};
 use crate::reactor::{Handle, Pollable};
 use crate::time::Duration;
 
@@ -299,10 +299,9 @@ impl Network {
         if let Some(socket) = self.take_back(at, carries, options) {
             return Ok(socket);
         }
-        let open = || match (self.siblings(), carries) {
-            (Some(siblings), _) => siblings.bind(self.net(), self.owner(), at, carries, options),
-            (None, Carries::Streams) => self.net().listen(at, options),
-            (None, Carries::Datagrams) => self.net().bind(at, options),
+        let open = || match self.siblings() {
+            Some(siblings) => siblings.bind(self.net(), self.owner(), at, carries, options),
+            None => siblings::open(self.net(), at, carries, options),
         };
         match open() {
             Err(error) if error.kind() == ErrorKind::AddrInUse && self.clear(at, carries) => open(),

@@ -157,19 +157,12 @@ impl Crew {
     }
 
     fn tell_gone(self: &Rc<Self>, change: u64, gone: Gone) -> Deferred<()> {
-        let tell = move |daemon: &Rc<Daemon>| {
-            daemon.others_gone(change, gone);
-            Deferred::ready(())
-        };
-        join_all(self.ask_all(tell)).add_both(|_| ())
+        self.on_all(move |daemon| daemon.others_gone(change, gone))
     }
 
     fn abort(self: &Rc<Self>, error: StartError) -> Deferred<Result<Changed, StartError>> {
-        let aborted = self.ask_all(|daemon| {
-            daemon.abort_change();
-            Deferred::ready(())
-        });
-        join_all(aborted).add_both(move |_| Ok(Err(error)))
+        let aborted = self.on_all(|daemon| daemon.abort_change());
+        aborted.add_both(move |_| Ok(Err(error)))
     }
 }
 

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::deferred::{Deferred, Failure, Promise};
+use crate::deferred::{Deferred, Failure, Promise, join_all};
 use crate::event::Batch;
 use crate::pipeline::part::Stage;
 use crate::reactor::{Handle, Sender};
@@ -187,6 +187,18 @@ impl Crew {
     ) -> Vec<Deferred<T>> {
         let asked = (0..self.seat.count).map(|seat| self.ask(seat, order.clone()));
         asked.collect()
+    }
+
+    /// Has `act` called on every one; fires when all have, or have ended.
+    pub fn on_all(
+        self: &Rc<Self>,
+        act: impl Fn(&Rc<Daemon>) + Clone + Send + 'static,
+    ) -> Deferred<()> {
+        let acted = self.ask_all(move |daemon| {
+            act(daemon);
+            Deferred::ready(())
+        });
+        join_all(acted).add_both(|_| ())
     }
 
     fn next_number(&self) -> u64 {

@@ -34,37 +34,22 @@ impl Crew {
             return self.reception.early.borrow_mut().push(sent);
         }
         let (from, way, number) = (sent.from, sent.way, sent.number);
-        let Some(taken) = self.put_in(sent, daemon) else {
-            let result = Err(removed());
-            self.tell(
-                from,
-                Errand::Admitted(Answer {
-                    way,
-                    number,
-                    result,
-                }),
-            );
-            return;
+        let taken = self.put_in(sent, daemon);
+        let crew = Rc::clone(self);
+        let answer = move |of: fn(Answer) -> Errand, result| {
+            let answer = Answer {
+                way,
+                number,
+                result,
+            };
+            crew.tell(from, of(answer));
         };
-        let crew = Rc::clone(self);
-        drop(taken.admitted.add_both(move |result| {
-            let answer = Answer {
-                way,
-                number,
-                result,
-            };
-            crew.tell(from, Errand::Admitted(answer));
-        }));
-        let crew = Rc::clone(self);
-        drop(taken.settled.add_both(move |result| {
-            let result = result.map(|_| ());
-            let answer = Answer {
-                way,
-                number,
-                result,
-            };
-            crew.tell(from, Errand::Settled(answer));
-        }));
+        let Some(Taken { admitted, settled }) = taken else {
+            return answer(Errand::Admitted, Err(removed()));
+        };
+        let answer_admitted = answer.clone();
+        drop(admitted.add_both(move |result| answer_admitted(Errand::Admitted, result)));
+        drop(settled.add_both(move |result| answer(Errand::Settled, result.map(|_| ()))));
     }
 
     /// The configuration that what came early was for is in force, or was given up.

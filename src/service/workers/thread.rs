@@ -21,7 +21,6 @@ use crate::service::assembly::{Daemon, StartError};
 use crate::service::books;
 use crate::service::report::Report;
 use crate::service::surroundings::{self, Common};
-use crate::telemetry::events::CountsMissing;
 
 /// What a start says of itself: a line for each thing that is listened to, with its component.
 type About = Vec<(String, String)>;
@@ -237,10 +236,7 @@ fn ask_the_first(host: &Host, crew: &Rc<Crew>) {
         let Some(crew) = asking.upgrade() else {
             return Deferred::ready(Vec::new());
         };
-        crew.report(false).add_both(|report| {
-            let accounts = report.map(|report| books::accounts(&report));
-            accounts.inspect_err(|why| CountsMissing { why }.log())
-        })
+        crew.report(false).add_both(books::told)
     });
 }
 

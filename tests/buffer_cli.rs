@@ -148,7 +148,7 @@ fn payload(first_seq: u64, count: u32) -> Bytes {
         bytes.push(b'\n');
     }
     let mut batch = Batch::new(Arc::new(origin), NOW, Bytes::from(bytes));
-    batch.events = events;
+    batch.events = events.into();
     if let Some(four) = 4u64
         .checked_sub(first_seq)
         .filter(|index| *index < count.into())

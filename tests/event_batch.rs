@@ -95,7 +95,7 @@ fn a_run_of_lines_survives_compaction_as_one_piece() {
         .map(|index| format!("line {index} {}", "x".repeat(50)))
         .collect();
     let mut batch = batch_of(&texts, b"\n");
-    batch.events = batch.events.split_off(70);
+    batch.events = batch.events.split_off(70).into();
     assert!(batch.compact_below(2));
     assert_eq!(
         batch.pinned_bytes(),
@@ -185,7 +185,7 @@ fn other_encodings_frame_their_payloads_too() {
         for encoder in [Encoder::Json, Encoder::Logfmt] {
             let one = |event: &Event| {
                 let mut single = batch.clone();
-                single.events = vec![event.clone()];
+                single.events = vec![event.clone()].into();
                 encode(&encoder, &single, Frame::Datagram)
             };
             let payloads: Vec<_> = batch.events.iter().map(one).collect();

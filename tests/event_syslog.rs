@@ -131,7 +131,7 @@ fn a_reader_makes_events_and_says_what_they_were() {
     assert_eq!(error.unwrap_err().what, "neither a priority nor a time");
     let mut batch = received::<&str>(&[]);
     batch.bytes = bytes;
-    batch.events = vec![event, hello];
+    batch.events = vec![event, hello].into();
     let shown = show(&batch);
     assert!(shown[0].contains(r#""timestamp":"2026-11-23T10:00:00.000000Z","app":"su""#));
     assert!(shown[1].contains(r#""message":"hello""#), "{}", shown[1]);

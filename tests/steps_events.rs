@@ -474,7 +474,7 @@ fn split_makes_elements_and_lines_events() {
 fn split_lines_leaves_raw_events_over_the_same_bytes() {
     let mut batch = lines("");
     batch.bytes = Bytes::from_static(b"one\r\ntwo\n\nthree");
-    batch.events = vec![Event::Raw(Span::new(0, 15))];
+    batch.events = vec![Event::Raw(Span::new(0, 15))].into();
     let counts = apply(&mut *build("split", "\"lines\""), &mut batch);
     assert_eq!(counts.produced, 2);
     let texts: Vec<_> = batch.events.iter().map(|event| batch.raw(event)).collect();

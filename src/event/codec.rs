@@ -2,12 +2,14 @@
 //!
 //! What is kept is the event before encoding, with its batch's source, pipeline, peer and
 //! received time, so that a later configuration may write it in another form. The usual payload
-//! is a run of raw lines: one copy of the chunk's bytes and a byte or two per event. What is read
-//! back points into the payload; nothing is copied out of it.
+//! is lines that nobody has cut apart: one copy of the chunk's bytes, and how many there are. Other
+//! raw lines take a byte or two each. What is read back points into the payload; nothing is
+//! copied out of it.
 //!
 //! ```text
-//! payload  version u8 = 1 | flags u8 (bit 0: lines) | source | pipeline | peer: text
-//!          received: signed, µs | bytes: text | number of events | events
+//! payload  version u8 = 1 or 2 | flags u8 (bit 0: lines; bit 1, version 2: uncut)
+//!          source | pipeline | peer: text | received: signed, µs | bytes: text
+//!          number of events | events, none where uncut
 //! text     length | bytes          number  LEB128, at most 10 bytes     signed  number, zigzag
 //! event    length of raw << 2 | gap << 1 | fielded     gap: signed distance of its start from
 //!          one past the end of the one before (the first: from 0); absent where it is 0
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Batch, Event, Field, Fielded, Fields, Key, Move, Run, Slot, Span, runs};
+use super::{Batch, Event, Events, Field, Fielded, Fields, Key, Move, Run, Slot, Span, runs};
 use crate::time::WallTime;
 
 pub use names::NameCache;
@@ -35,11 +37,16 @@ pub use wire::DecodeError;
 use shared::{Numbers, OneConstant, Table};
 use wire::{Reader, VARINT_BYTES_MAX, put_signed, put_text, put_varint};
 
-/// The version of the payloads that are written, and the only one that is read.
-pub const VERSION: u8 = 1;
+/// The newest version of payloads; all before it are read, too.
+pub const VERSION: u8 = 2;
+
+/// The version of payloads that list their events, which is what the first marlines read.
+const VERSION_LISTED: u8 = 1;
 
 /// Flag of the payload: [`Batch::lines`].
 const LINES: u8 = 1;
+/// Flag of the payload: its bytes are the events, each with a newline behind it.
+const UNCUT: u8 = 2;
 /// Flag of a fielded event: [`Fields::parsed`].
 const PARSED: u8 = 1;
 
@@ -72,7 +79,10 @@ const EVENT_HEAD_BYTES_MAX: usize = 10;
 /// 4 GiB, which takes events that overlap each other out of order.
 pub fn encode(batch: &Batch, picked: Option<&[u32]>, pipeline: &str, out: &mut Vec<u8>) {
     match picked {
-        None => write(batch, batch.events.iter(), pipeline, out),
+        None => match batch.events.lines() {
+            Some(lines) => write_uncut(batch, lines, pipeline, out),
+            None => write(batch, batch.events.iter(), pipeline, out),
+        },
         Some(picked) => {
             let events = picked.iter().map(|index| &batch.events[*index as usize]);
             write(batch, events, pipeline, out);
@@ -89,7 +99,10 @@ pub fn encoded_bytes_max(batch: &Batch, picked: Option<&[u32]>, pipeline: &str) 
     // Three lengths of texts, received time, length of the bytes, number of events.
     let head = 2 + 6 * VARINT_BYTES_MAX + texts;
     head + match picked {
-        None => batch.events.iter().map(event_bytes_max).sum::<usize>(),
+        None => match batch.events.lines() {
+            Some(lines) => lines.len(),
+            None => batch.events.iter().map(event_bytes_max).sum(),
+        },
         Some(picked) => {
             let events = picked.iter().map(|index| &batch.events[*index as usize]);
             events.map(event_bytes_max).sum()
@@ -117,10 +130,11 @@ pub struct Decoded {
 pub fn decode(payload: Bytes, names: &mut NameCache) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(&payload)?;
     let version = reader.byte()?;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
-    }
-    let lines = reader.flags(LINES)? == LINES;
+    let flags = match version {
+        VERSION_LISTED => reader.flags(LINES)?,
+        VERSION => reader.flags(LINES | UNCUT)?,
+        _ => return Err(DecodeError::Version(version)),
+    };
     let source = reader.text()?;
     let pipeline = reader.text()?;
     let peer = reader.text()?;
@@ -128,14 +142,17 @@ pub fn decode(payload: Bytes, names: &mut NameCache) -> Result<Decoded, DecodeEr
     let pipeline = names.name(pipeline);
     let received = WallTime::from_micros(reader.signed()?);
     let bounds = reader.chunk()?;
-    let events = Decoder::new(reader, names, bounds).events()?;
+    let events = match flags & UNCUT {
+        0 => Decoder::new(reader, names, bounds).events()?.into(),
+        _ => uncut(reader, bounds, &payload)?,
+    };
     Ok(Decoded {
         batch: Batch {
             origin,
             received,
             bytes: payload,
             events,
-            lines,
+            lines: flags & LINES != 0,
         },
         pipeline,
     })
@@ -148,12 +165,9 @@ where
     let runs = runs(events.clone(), &batch.bytes);
     let live = runs.iter().map(Run::len).sum::<usize>();
     assert!(u32::try_from(live).is_ok(), "events of {live} bytes");
-    out.push(VERSION);
+    out.push(VERSION_LISTED);
     out.push(if batch.lines { LINES } else { 0 });
-    put_text(batch.origin.source.as_bytes(), out);
-    put_text(pipeline.as_bytes(), out);
-    put_text(batch.origin.peer.as_bytes(), out);
-    put_signed(batch.received.as_micros(), out);
+    put_shared(batch, pipeline, out);
     put_varint(live as u64, out);
     out.reserve(live + 3 * events.len());
     for run in &runs {
@@ -169,6 +183,35 @@ where
             encoder.event(event, Move { from, to });
         }
         to += run.len() as u32;
+    }
+}
+
+fn write_uncut(batch: &Batch, lines: Span, pipeline: &str, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    out.push(LINES | UNCUT);
+    put_shared(batch, pipeline, out);
+    put_text(lines.of(&batch.bytes), out);
+    put_varint(batch.events.len() as u64, out);
+}
+
+fn put_shared(batch: &Batch, pipeline: &str, out: &mut Vec<u8>) {
+    put_text(batch.origin.source.as_bytes(), out);
+    put_text(pipeline.as_bytes(), out);
+    put_text(batch.origin.peer.as_bytes(), out);
+    put_signed(batch.received.as_micros(), out);
+}
+
+/// The lines that `bounds` is of, which are counted: their number decides what is settled.
+fn uncut(mut reader: Reader<'_>, bounds: Span, payload: &Bytes) -> Result<Events, DecodeError> {
+    let text = bounds.of(payload);
+    let said = reader.varint()?;
+    let count = memchr::memchr_iter(b'\n', text).count();
+    if said != count as u64 || !text.ends_with(b"\n") {
+        return Err(reader.damage("another number of lines than it says"));
+    }
+    match reader.rest() {
+        0 => Ok(Events::uncut(payload.clone(), bounds, count)),
+        _ => Err(reader.damage("bytes after the last line")),
     }
 }
 

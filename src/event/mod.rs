@@ -12,6 +12,7 @@
 
 mod access;
 pub mod codec;
+mod events;
 mod fielded;
 mod fields;
 pub mod json;
@@ -28,6 +29,7 @@ use bytes::{Bytes, BytesMut};
 use crate::time::WallTime;
 
 pub use access::{Access, Change, Names, Shared};
+pub use events::Events;
 pub use fielded::Fielded;
 pub use fields::{Constant, Field, Fields, Found, Key, Slot, find, into_fields};
 pub use value::{
@@ -120,7 +122,7 @@ pub struct Batch {
     /// What every span of every event points into.
     pub bytes: Bytes,
     /// The events, in order of arrival.
-    pub events: Vec<Event>,
+    pub events: Events,
     /// The events are lines as a framer found them: there is no newline in their original
     /// bytes, and where exactly one byte lies between two neighbours it is one. Who writes
     /// lines need not look at the bytes again. False where nobody knows.
@@ -173,7 +175,7 @@ impl Batch {
             origin,
             received,
             bytes,
-            events: Vec::new(),
+            events: Events::default(),
             lines: false,
         }
     }
@@ -184,7 +186,7 @@ impl Batch {
             origin: Arc::clone(&self.origin),
             received: self.received,
             bytes: self.bytes.clone(),
-            events: Vec::new(),
+            events: Events::default(),
             lines: self.lines,
         }
     }
@@ -206,7 +208,7 @@ impl Batch {
 
     /// The sum of the events' original lengths, in bytes.
     pub fn event_bytes(&self) -> usize {
-        self.events.iter().map(|event| event.raw().len()).sum()
+        self.events.raw_bytes()
     }
 
     /// The bytes that stay allocated while this batch lives.
@@ -228,7 +230,11 @@ impl Batch {
             Event::Raw(_) => size_of::<Event>(),
             Event::Fields(fields) => 64 + fields.list.len() * 64,
         };
-        self.bytes.len() + self.events.iter().map(heap).sum::<usize>()
+        let events = match self.events.lines() {
+            Some(_) => self.events.len() * size_of::<Event>(),
+            None => self.events.iter().map(heap).sum(),
+        };
+        self.bytes.len() + events
     }
 
     /// Copies what the events point at into one buffer of the exact size, so that the chunk
@@ -237,6 +243,9 @@ impl Batch {
     /// Neighbours with exactly one newline between them keep it, so that a run of lines can
     /// still be written as one piece.
     pub fn compact_below(&mut self, parts: usize) -> bool {
+        if let Some(lines) = self.events.lines() {
+            return self.compact_lines_below(lines, parts);
+        }
         // The usual answer, without a look at the fields: they lie within the events.
         let lengths = self.events.iter().map(|event| event.raw().len());
         if !is_below(lengths, parts, self.bytes.len()) {
@@ -264,6 +273,17 @@ impl Batch {
         true
     }
 
+    /// The same of nothing but lines.
+    fn compact_lines_below(&mut self, lines: Span, parts: usize) -> bool {
+        if lines.len().saturating_mul(parts) >= self.bytes.len() {
+            return false;
+        }
+        self.bytes = Bytes::copy_from_slice(lines.of(&self.bytes));
+        let whole = Span::new(0, self.bytes.len());
+        self.events = Events::uncut(self.bytes.clone(), whole, self.events.len());
+        true
+    }
+
     /// A batch of its own of the events at `picked`, when they are less than one part in
     /// `parts` of the bytes that this one pins.
     pub fn pick_out(&self, picked: &[u32], parts: usize) -> Option<Batch> {
@@ -280,7 +300,7 @@ impl Batch {
 
     /// Lets go of the events and their bytes.
     pub fn forget(&mut self) {
-        self.events = Vec::new();
+        self.events = Events::default();
         self.bytes = Bytes::new();
     }
 }

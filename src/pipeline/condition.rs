@@ -412,7 +412,7 @@ mod tests {
             received,
             Bytes::copy_from_slice(text.as_bytes()),
         );
-        batch.events = events;
+        batch.events = events.into();
         batch
     }
 

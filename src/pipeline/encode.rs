@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::descriptor::{Kind, Opt};
 use super::options::{Mistake, Options};
+use super::part::Part;
 use super::template::Template;
 use crate::event::zone::Zone;
 use crate::event::{Batch, Event, Span, json, logfmt, syslog};
@@ -206,6 +207,17 @@ impl Encoder {
                     template.render(batch.shared(), event, out);
                 });
             }),
+        }
+    }
+
+    /// Appends the events of `part` that have not arrived, each framed.
+    pub fn encode_part(&self, part: &Part, frame: Frame, out: &mut Output) {
+        let batch = part.batch();
+        match part.lines() {
+            Some(lines) if *self == Encoder::Raw && frame == Frame::Lines => {
+                out.lines(&batch.bytes, lines);
+            }
+            _ => self.encode(batch, part.events(), frame, out),
         }
     }
 
@@ -400,6 +412,15 @@ impl Output {
         self.buffer.truncate(before.buffer_bytes);
         self.open = before.open;
         self.sliced = before.sliced;
+    }
+
+    /// Appends what is lines already, each with its newline.
+    fn lines(&mut self, bytes: &Bytes, lines: Span) {
+        if lines.len() <= COPY_MAX {
+            self.buffer.extend_from_slice(lines.of(bytes));
+        } else {
+            self.slice(lines.share(bytes));
+        }
     }
 
     fn slice(&mut self, bytes: Bytes) {

@@ -50,7 +50,7 @@ impl Step for Guarded {
             }
             let origin = batch.origin.clone();
             let mut part = Batch::new(origin, batch.received, batch.bytes.clone());
-            part.events = events;
+            part.events = events.into();
             self.step.apply(&mut part, report);
             batch.events.append(&mut part.events);
         }

@@ -83,7 +83,7 @@ pub(super) fn of_sink(refused: &Picked, sink: &str, reason: &str) -> Batch {
 fn envelope(batch: &Batch, letters: Vec<Event>) -> Batch {
     let origin = Arc::clone(&batch.origin);
     let mut envelope = Batch::new(origin, batch.received, batch.bytes.clone());
-    envelope.events = letters;
+    envelope.events = letters.into();
     envelope
 }
 

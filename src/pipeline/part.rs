@@ -12,7 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::deferred::{Failure, Promise};
-use crate::event::{Batch, Event};
+use crate::event::{Batch, Event, Span};
 use crate::time::Duration;
 
 use super::letter::Via;
@@ -370,6 +370,12 @@ impl Part {
     /// This sink's events, in order, without those at the start that have arrived.
     pub fn events(&self) -> impl Iterator<Item = &Event> + Clone {
         self.picked.events().skip(self.arrived)
+    }
+
+    /// Where the events are, when they are nothing but lines side by side, the newline of each
+    /// included, and none of them has arrived.
+    pub fn lines(&self) -> Option<Span> {
+        (self.arrived == 0).then(|| self.picked.lines()).flatten()
     }
 
     /// How many events are not settled yet.

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::event::{Batch, Event};
+use crate::event::{Batch, Event, Span};
 
 /// Of a batch, the events that one sink gets.
 #[derive(Clone)]
@@ -42,6 +42,13 @@ impl Picked {
         let picked = self.selection.as_deref().unwrap_or(&[]);
         let at = |index: &u32| &self.batch.events[*index as usize];
         all.iter().chain(picked.iter().map(at))
+    }
+
+    /// Where they are, when they are nothing but lines side by side: from the first byte of the
+    /// first to behind the newline of the last.
+    pub fn lines(&self) -> Option<Span> {
+        let all = self.selection.is_none();
+        all.then(|| self.batch.events.lines()).flatten()
     }
 
     /// What all of them are part of.

@@ -315,7 +315,8 @@ mod tests {
             raw: Span::new(0, text.len()),
             list: list.into(),
             parsed: true,
-        })];
+        })]
+        .into();
         batch
     }
 

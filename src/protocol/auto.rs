@@ -143,8 +143,14 @@ impl Auto {
         let mut at = self.resume(run, &mut left)?;
         while at < chunk.len() && left > 0 {
             match classify(&chunk[at..]) {
-                Verdict::Line => at = self.lines.scan::<true>(run, at, &mut left),
+                Verdict::Line => {
+                    at = match self.lines.leave_uncut(run, at, &mut left, true) {
+                        Some(end) => end,
+                        None => self.lines.scan::<true>(run, at, &mut left),
+                    };
+                }
                 Verdict::Counted { count, header } => {
+                    run.cut();
                     run.lines = false;
                     self.body.begin(count, limit(self.lines.max()), None);
                     at = self.body.advance(run, at + header)?;

@@ -8,10 +8,14 @@
 //! CR that is not decided yet, and skipping holds back the count of a CR likewise.
 
 use bytes::Bytes;
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::carry::Carry;
 use super::frames::{End, Framer, Frames, Mark, OpenRun};
+use super::plain_lines;
+
+/// Fewer bytes of lines than this are cut apart at once.
+const UNCUT_BYTES_MIN: usize = 4096;
 
 /// Lines that end with LF or CR LF.
 pub(super) type Lines = Delimited<b'\n'>;
@@ -108,6 +112,29 @@ impl<const DELIMITER: u8> Delimited<DELIMITER> {
         }
         self.keep_last(run, start);
         chunk.len()
+    }
+
+    /// Leaves the lines of the chunk from offset `from` on uncut, where a line begins, and gives
+    /// the offset behind the last one; `None` where they have to be cut apart. With `counted`
+    /// that is also so where one of them might begin with an octet count.
+    pub(super) fn leave_uncut(
+        &self,
+        run: &mut OpenRun<'_>,
+        from: usize,
+        left: &mut usize,
+        counted: bool,
+    ) -> Option<usize> {
+        if DELIMITER != b'\n' || !run.may_leave_uncut() {
+            return None;
+        }
+        let end = from + memrchr(DELIMITER, &run.chunk[from..])? + 1;
+        if end - from < UNCUT_BYTES_MIN || *left < end - from {
+            return None;
+        }
+        let count = plain_lines::count(&run.chunk[from..end], self.max, counted)?;
+        *left -= count;
+        run.leave_uncut(from, end, count);
+        Some(end)
     }
 
     /// Keeps the beginning of a frame that the chunk's end cuts; one that is too long already is
@@ -211,6 +238,9 @@ impl<const DELIMITER: u8> Framer for Delimited<DELIMITER> {
         if self.inside() {
             at = self.resume(&mut run, 0);
             left -= 1;
+        }
+        if let Some(end) = self.leave_uncut(&mut run, at, &mut left, false) {
+            at = end;
         }
         if left > 0 && at < chunk.len() {
             at = self.scan::<false>(&mut run, at, &mut left);

@@ -69,11 +69,45 @@ impl Span {
 pub struct Run {
     /// The chunk that was pushed, or the joined bytes of one frame that a chunk border cut.
     pub bytes: Bytes,
-    /// One range of `bytes` per frame; none is empty.
+    /// One range of `bytes` per frame; none is empty. None at all where lines are left uncut.
     pub spans: Vec<Span>,
+    /// Lines that nobody has cut apart: all that the run has.
+    pub uncut: Option<Uncut>,
     /// Every frame is a line: there is no newline in it, and where exactly one byte lies
     /// between two frames it is one. Who writes lines need not look at the bytes again.
     pub lines: bool,
+}
+
+impl Run {
+    /// How many frames it has.
+    pub fn len(&self) -> usize {
+        self.uncut.map_or(self.spans.len(), |uncut| uncut.count)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its frames, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let uncut = self
+            .uncut
+            .map_or(&[][..], |uncut| uncut.span.of(&self.bytes));
+        let lines = uncut.split_inclusive(|byte| *byte == b'\n');
+        let spans = self.spans.iter().map(|span| span.of(&self.bytes));
+        lines.map(|line| &line[..line.len() - 1]).chain(spans)
+    }
+}
+
+/// Lines that lie side by side and have only been counted: each is of one byte at least, has no
+/// CR in it and ends with one LF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uncut {
+    /// From the first byte of the first to behind the LF of the last.
+    pub span: Span,
+    /// How many.
+    pub count: usize,
 }
 
 /// Something a frame's reader must be told.
@@ -216,6 +250,7 @@ pub struct Frames {
     /// Set once the peer broke the framing: close the connection with it.
     pub error: Option<FrameError>,
     spare: Vec<Vec<Span>>,
+    leaves_uncut: bool,
 }
 
 impl Frames {
@@ -224,9 +259,14 @@ impl Frames {
         Frames::default()
     }
 
+    /// From now on many lines on end may be left uncut, for who may never ask where each begins.
+    pub fn leave_uncut(&mut self, may_be: bool) {
+        self.leaves_uncut = may_be;
+    }
+
     /// Number of frames in the runs.
     pub fn len(&self) -> usize {
-        self.runs.iter().map(|run| run.spans.len()).sum()
+        self.runs.iter().map(Run::len).sum()
     }
 
     /// Whether there is no frame. Counts and `error` may be set all the same.
@@ -236,9 +276,7 @@ impl Frames {
 
     /// Every frame, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.runs
-            .iter()
-            .flat_map(|run| run.spans.iter().map(|span| span.of(&run.bytes)))
+        self.runs.iter().flat_map(Run::iter)
     }
 
     /// Takes the runs out; marks and counts stay until [`Frames::clear`]. The allocation of the
@@ -274,6 +312,7 @@ impl Frames {
             frames: self,
             chunk,
             spans,
+            uncut: None,
             lines: false,
         }
     }
@@ -289,6 +328,7 @@ impl Frames {
         self.runs.push(Run {
             bytes,
             spans,
+            uncut: None,
             lines: false,
         });
     }
@@ -310,6 +350,7 @@ pub(super) struct OpenRun<'a> {
     pub(super) frames: &'a mut Frames,
     pub(super) chunk: Bytes,
     spans: Vec<Span>,
+    uncut: Option<Uncut>,
     /// What becomes [`Run::lines`].
     pub(super) lines: bool,
 }
@@ -319,14 +360,42 @@ impl OpenRun<'_> {
     #[inline]
     pub(super) fn add(&mut self, start: usize, end: usize) {
         debug_assert!(start < end && end <= self.chunk.len());
+        debug_assert!(self.uncut.is_none(), "lines before a frame are cut");
         self.spans.push(Span::new(start, end));
     }
 
     /// A frame that lies in the chunk, with a mark.
     #[cold]
     pub(super) fn add_marked(&mut self, start: usize, end: usize, mark: Mark) {
+        self.cut();
         self.frames.mark(self.spans.len(), mark);
         self.add(start, end);
+    }
+
+    /// Whether lines may be left uncut: if they come first, and for this caller.
+    pub(super) fn may_leave_uncut(&self) -> bool {
+        self.frames.leaves_uncut && self.spans.is_empty() && self.uncut.is_none()
+    }
+
+    /// Leaves the lines of the chunk in `start..end` uncut, `count` of them.
+    pub(super) fn leave_uncut(&mut self, start: usize, end: usize, count: usize) {
+        debug_assert!(self.may_leave_uncut());
+        let span = Span::new(start, end);
+        self.uncut = Some(Uncut { span, count });
+    }
+
+    /// Cuts the lines apart that were left uncut: other frames come behind them.
+    #[cold]
+    pub(super) fn cut(&mut self) {
+        let Some(Uncut { span, .. }) = self.uncut.take() else {
+            return;
+        };
+        let mut start = span.start as usize;
+        for end in memchr::memchr_iter(b'\n', span.of(&self.chunk)) {
+            let end = span.start as usize + end;
+            self.spans.push(Span::new(start, end));
+            start = end + 1;
+        }
     }
 
     /// The frame that the last chunk border cut: it comes before every frame of this chunk.
@@ -337,12 +406,13 @@ impl OpenRun<'_> {
 
     /// Ends the run.
     pub(super) fn close(self) {
-        if self.spans.is_empty() {
+        if self.spans.is_empty() && self.uncut.is_none() {
             self.frames.recycle(self.spans);
         } else {
             self.frames.runs.push(Run {
                 bytes: self.chunk,
                 spans: self.spans,
+                uncut: self.uncut,
                 lines: self.lines,
             });
         }

@@ -28,6 +28,7 @@ mod length_u32;
 pub mod logfmt;
 mod netstring;
 mod octet_counted;
+mod plain_lines;
 pub mod syslog;
 mod whole;
 
@@ -35,7 +36,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use encode::{ENCODED_BYTES_MAX, TooLong, encode_frame, encode_frame_replacing};
-pub use frames::{CHUNK_BYTES_MAX, End, FrameError, Framer, Frames, Mark, Run, Span};
+pub use frames::{CHUNK_BYTES_MAX, End, FrameError, Framer, Frames, Mark, Run, Span, Uncut};
 pub use octet_counted::{COUNT_DIGITS_MAX, COUNT_MAX};
 
 /// How a byte stream is cut into frames; the values of the option `framing`.

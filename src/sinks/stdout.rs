@@ -147,8 +147,7 @@ impl Lane {
 
     fn encode(&self, part: &Part) -> Share {
         let mut output = self.output.borrow_mut();
-        self.encoder
-            .encode(part.batch(), part.events(), Frame::Lines, &mut output);
+        self.encoder.encode_part(part, Frame::Lines, &mut output);
         Share {
             name: Arc::clone(&self.name),
             slices: output.take(),

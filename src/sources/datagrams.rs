@@ -111,7 +111,7 @@ impl DatagramInput {
         let received = self.shared.wall();
         let sender = self.sender(sender);
         let mut batch = Batch::new(Arc::clone(&sender.origin), received, bytes);
-        batch.events = events;
+        batch.events = events.into();
         if let Some(reading) = &mut sender.reading {
             reading.read(&mut batch);
         }

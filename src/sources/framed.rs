@@ -11,11 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::deferred::{Deferred, Failure, Promise};
-use crate::event::{Batch, Event, Origin, Span};
+use crate::event::{Batch, Event, Events, Origin, Span};
 use crate::pipeline::facts::Facts;
 use crate::pipeline::intake::{Intake, Outlet};
 use crate::pipeline::part::Delivered;
-use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, framer};
+use crate::protocol::{End, FrameError, Framer, Frames, Framing, Mark, Run, Uncut, framer};
 use crate::telemetry::events::SourceCounts;
 use crate::time::WallTime;
 use crate::transport::{CloseReason, Connection};
@@ -68,12 +68,15 @@ impl InputShared {
         max_bytes: usize,
         reads: Option<Box<dyn Reads>>,
     ) -> Rc<Self> {
+        // A reader looks at every frame.
+        let mut frames = Frames::new();
+        frames.leave_uncut(reads.is_none());
         Rc::new(InputShared {
             name: outlet.name().as_ref().into(),
             outlet,
             framing,
             max_bytes,
-            frames: RefCell::new(Frames::new()),
+            frames: RefCell::new(frames),
             reads,
             counts: InputCounts::default(),
             losses: Losses::default(),
@@ -394,15 +397,25 @@ impl FramedInput {
 
     fn batch(&self, run: &Run, received: WallTime) -> Batch {
         let mut batch = Batch::new(Arc::clone(&self.origin), received, run.bytes.clone());
-        let event = |span: &crate::protocol::Span| {
-            Event::Raw(Span {
-                start: span.start,
-                end: span.end,
-            })
+        batch.events = match run.uncut {
+            Some(Uncut { span, count }) => {
+                Events::uncut(run.bytes.clone(), event_span(span), count)
+            }
+            None => {
+                let spans = run.spans.iter().copied();
+                spans.map(|span| Event::Raw(event_span(span))).collect()
+            }
         };
-        batch.events = run.spans.iter().map(event).collect();
         batch.lines = run.lines;
         batch
+    }
+}
+
+/// A framer's range as an event has it.
+pub fn event_span(span: crate::protocol::Span) -> Span {
+    Span {
+        start: span.start,
+        end: span.end,
     }
 }
 

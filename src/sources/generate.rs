@@ -201,7 +201,7 @@ impl Lines {
             text.push(b'\n');
         }
         let mut batch = Batch::new(Arc::clone(origin), wall, Bytes::from(text));
-        batch.events = spans;
+        batch.events = spans.into();
         batch
     }
 

@@ -387,7 +387,7 @@ impl Receiver {
         };
         let wall = self.outlet.scheduler().wall();
         let mut batch = Batch::new(Arc::new(origin), wall, bytes);
-        batch.events = events;
+        batch.events = events.into();
         // The failure is answered here also where the asker is gone when it comes.
         let delivered = intake.deliver(batch).add_both(Ok);
         match delivered.await.and_then(|delivered| delivered) {

@@ -241,7 +241,7 @@ impl Running {
         }
         let origin = Arc::clone(&self.origin);
         let mut batch = Batch::new(origin, self.reactor.wall(), Bytes::from(bytes));
-        batch.events = events;
+        batch.events = events.into();
         // Nobody waits for the answer; a loss is in the books.
         drop(self.intake.deliver(batch).add_both(|_| ()));
     }

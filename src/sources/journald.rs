@@ -332,7 +332,7 @@ impl Journal {
         let made = events::make(entries, self.has_all_fields);
         let origin = Arc::clone(&self.origin);
         let mut batch = Batch::new(origin, self.reactor.wall(), made.bytes);
-        batch.events = made.events;
+        batch.events = made.events.into();
         let number = self.begin_batch(made.cursor);
         let journal = Rc::clone(self);
         let delivered = self.intake.deliver(batch);

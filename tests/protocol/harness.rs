@@ -33,7 +33,7 @@ impl Outcome {
         self.frames
             .extend(frames.iter().map(|frame| (frame.to_vec(), Vec::new())));
         for &(run, span, mark) in &frames.marks {
-            let before: usize = frames.runs[..run].iter().map(|run| run.spans.len()).sum();
+            let before: usize = frames.runs[..run].iter().map(Run::len).sum();
             self.frames[first + before + span].1.push(mark);
         }
         self.empty += frames.empty;
@@ -65,7 +65,18 @@ fn check(frames: &Frames) {
         frames.runs.len()
     );
     for run in &frames.runs {
-        assert!(!run.spans.is_empty(), "a run without a frame");
+        assert!(!run.is_empty(), "a run without a frame");
+        assert_eq!(run.iter().count(), run.len());
+        if run.uncut.is_some() {
+            assert!(
+                run.spans.is_empty() && run.lines,
+                "lines and other frames: {run:?}"
+            );
+            assert!(
+                run.iter()
+                    .all(|line| !line.is_empty() && !line.contains(&b'\r'))
+            );
+        }
         let mut at = 0;
         for span in &run.spans {
             assert!(
@@ -114,6 +125,27 @@ pub fn feed<'a>(
     outcome.add(&frames);
     assert_eq!(framer.pending_bytes(), 0, "nothing is held after the end");
     outcome
+}
+
+/// As [`feed`], for who lets lines be uncut; says also in how many pushes they were.
+pub fn feed_leaving_uncut<'a>(
+    kind: Framing,
+    max: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Outcome, usize) {
+    let mut framer = framer(kind, max);
+    let mut frames = Frames::new();
+    frames.leave_uncut(true);
+    let (mut outcome, mut uncut) = (Outcome::default(), 0);
+    for piece in pieces {
+        framer.push(Bytes::copy_from_slice(piece), &mut frames);
+        uncut += usize::from(frames.runs.iter().any(|run| run.uncut.is_some()));
+        outcome.add(&frames);
+        frames.clear();
+    }
+    framer.finish(End::Clean, &mut frames);
+    outcome.add(&frames);
+    (outcome, uncut)
 }
 
 /// Feeds the stream in one piece and ends it in order.

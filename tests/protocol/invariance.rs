@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use marline::protocol::{End, Frames, Framing, framer};
 
-use super::harness::{Random, cut, feed, feed_one_by_one};
+use super::harness::{Random, cut, feed, feed_leaving_uncut, feed_one_by_one};
 use super::reference::reference;
 
 /// Streams with everything that a framer distinguishes; every framer gets all of them.
@@ -92,6 +92,52 @@ fn fr_11_every_cut_into_two_and_three_and_byte_by_byte() {
         }
         check(stream.chunks(1).collect());
     });
+}
+
+/// Mostly plain lines, enough of them to be left uncut, and here and there something else.
+fn mostly_plain(random: &mut Random) -> Vec<u8> {
+    let (odds, kinds) = (1 + random.below(2000), 1 + random.below(4));
+    let mut stream = Vec::new();
+    while stream.len() < 40_000 {
+        if random.below(odds) == 0 {
+            stream.extend_from_slice(CORPUS[random.below(CORPUS.len())]);
+        }
+        // Dates begin with digits; a count takes a bracket, too.
+        let starts: [&[u8]; 4] = [b"x", b"<34>", b"2026-11-27 ", b"a <b "];
+        stream.extend_from_slice(starts[random.below(kinds)]);
+        let length = random.below(120);
+        stream.extend((0..length).map(|at| b'a' + (at % 26) as u8));
+        stream.push(b'\n');
+    }
+    stream
+}
+
+#[test]
+fn lines_that_are_left_uncut_are_the_same_lines() {
+    let (mut uncut, mut pushes) = (0, 0);
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let stream = mostly_plain(&mut random);
+        for kind in [Framing::Auto, Framing::Lines, Framing::Nul] {
+            for max in [100, 130, 100_000] {
+                let expected = reference(kind, max, &stream, End::Clean);
+                let offsets = random.offsets(stream.len(), 4);
+                let pieces = cut(&stream, &offsets);
+                pushes += pieces.len();
+                let (got, some) = feed_leaving_uncut(kind, max, pieces);
+                assert!(
+                    got == expected,
+                    "seed {seed}, {kind}, max {max}, cut at {offsets:?}"
+                );
+                uncut += some;
+            }
+        }
+    }
+    // Both ways are taken, and often.
+    assert!(
+        uncut > pushes / 20 && uncut < pushes / 2,
+        "{uncut} of {pushes}"
+    );
 }
 
 #[test]

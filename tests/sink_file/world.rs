@@ -255,6 +255,6 @@ fn batch(events: &[(&str, &[u8])]) -> Batch {
         peer: "".into(),
     };
     let mut batch = Batch::new(Arc::new(origin), WallTime::default(), Bytes::from(bytes));
-    batch.events = list;
+    batch.events = list.into();
     batch
 }

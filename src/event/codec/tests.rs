@@ -53,6 +53,52 @@ fn seen(batch: &Batch) -> Vec<(Vec<u8>, Vec<u8>, String)> {
     batch.events.iter().map(one).collect()
 }
 
+/// The same lines as a source leaves them that has only counted them.
+fn uncut(count: usize, len: usize) -> Batch {
+    let mut batch = lines(count, len);
+    let whole = Span::new(0, batch.bytes.len());
+    batch.events = Events::uncut(batch.bytes.clone(), whole, count);
+    batch
+}
+
+#[test]
+fn lines_that_were_only_counted_come_back_so() {
+    let back = round(&uncut(1000, 7));
+    assert_eq!(back.events.lines().map(Span::len), Some(8000));
+    assert_eq!(seen(&back), seen(&lines(1000, 7)));
+    let overhead = payload(&uncut(1000, 7), None).len() - 8000;
+    assert!(overhead < 64, "{overhead} bytes beside the lines");
+    // Some of them are listed.
+    let some = read(&payload(&uncut(1000, 7), Some(&[3, 4, 900])));
+    assert_eq!((some.batch.len(), some.batch.events.lines()), (3, None));
+}
+
+#[test]
+fn another_number_of_lines_than_there_are_is_damage() {
+    let whole = payload(&uncut(9, 3), None);
+    let (last, rest) = whole.split_last().unwrap();
+    assert_eq!(*last, 9);
+    for wrong in [
+        [rest, &[8]].concat(),
+        [rest, &[9, 0]].concat(),
+        rest.to_vec(),
+    ] {
+        let found = decode(wrong.into(), &mut NameCache::new());
+        assert!(
+            matches!(found, Err(DecodeError::Damaged { .. })),
+            "{found:?}"
+        );
+    }
+    // A version that had no such payloads.
+    let mut old = whole.to_vec();
+    old[0] = 1;
+    let found = decode(old.into(), &mut NameCache::new());
+    assert!(
+        matches!(found, Err(DecodeError::Damaged { .. })),
+        "{found:?}"
+    );
+}
+
 /// Encodes, decodes, compares, and gives what was decoded.
 fn round(batch: &Batch) -> Batch {
     let first = payload(batch, None);
@@ -399,8 +445,8 @@ fn errors_say_where_and_what() {
     };
     check(b"", "the payload is damaged at byte 0: it ends too early");
     check(
-        b"\x02",
-        "the payload is of version 2, this marline reads version 1: \
+        b"\x03",
+        "the payload is of version 3, this marline reads those up to 2: \
          read it with the marline that wrote it",
     );
     check(

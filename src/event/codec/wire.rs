@@ -34,7 +34,7 @@ impl fmt::Display for DecodeError {
         match self {
             DecodeError::Version(found) => write!(
                 f,
-                "the payload is of version {found}, this marline reads version {}: \
+                "the payload is of version {found}, this marline reads those up to {}: \
                  read it with the marline that wrote it",
                 super::VERSION
             ),

@@ -54,7 +54,7 @@ impl Sink for Bench {
         let encode = move |part: &Part| {
             let Some(encoder) = &encoder else { return };
             let mut output = output.borrow_mut();
-            encoder.encode(part.batch(), part.events(), frame, &mut output);
+            encoder.encode_part(part, frame, &mut output);
             let bytes: usize = output.take().iter().map(|slice| slice.len()).sum();
             let before = probe.encoded_bytes.get();
             probe.encoded_bytes.set(before + bytes as u64);

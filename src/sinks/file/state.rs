@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::buffer::storage::Storage;
-use crate::event::{Batch, Event};
+use crate::event::{Batch, Event, Span};
 use crate::pipeline::encode::{Encoder, Frame, Output};
 use crate::pipeline::part::Part;
 use crate::sinks::backlog::{Backlog, Pauses, Share, Trouble, Written};
@@ -149,8 +149,11 @@ impl State {
     /// Encodes a part for its files.
     pub fn admit(&mut self, mut part: Part) -> Outcome {
         let mut groups = Groups::default();
-        let batch = part.batch();
-        self.group(batch, part.events(), &mut groups);
+        if self.path.is_same_for_batch() {
+            self.take_whole(&part, &mut groups);
+        } else {
+            self.group(part.batch(), part.events(), &mut groups);
+        }
         let mut outcome = Outcome::default();
         if groups.too_long > 0 {
             part.drop_some(BAD_PATH, groups.too_long);
@@ -165,24 +168,29 @@ impl State {
         outcome
     }
 
+    /// All events of a part go into one file, which none of them has a say in.
+    fn take_whole(&mut self, part: &Part, groups: &mut Groups) {
+        let none = Event::Raw(Span::default());
+        match self.path.name(part.batch(), &none) {
+            _ if part.is_empty() => {}
+            Ok(name) => {
+                let frame = Frame::Lines;
+                self.encoder.encode_part(part, frame, &mut self.output);
+                groups.shares.push(Share {
+                    name,
+                    slices: self.output.take(),
+                    events: part.len(),
+                });
+            }
+            Err(_) => groups.too_long += part.len(),
+        }
+    }
+
     /// Sorts events by their files, keeping their order within each.
     fn group<'a, I>(&mut self, batch: &Batch, events: I, groups: &mut Groups)
     where
-        I: Iterator<Item = &'a Event> + Clone,
+        I: Iterator<Item = &'a Event>,
     {
-        let Some(first) = events.clone().next() else {
-            return;
-        };
-        if self.path.is_same_for_batch() {
-            let events_len = events.clone().count() as u64;
-            match self.path.name(batch, first) {
-                Ok(name) => groups
-                    .shares
-                    .push(self.share(name, batch, events, events_len)),
-                Err(_) => groups.too_long += events_len,
-            }
-            return;
-        }
         let mut by_name: Vec<(Arc<str>, Vec<&Event>)> = Vec::new();
         for event in events {
             let Ok(name) = self.path.name(batch, event) else {

@@ -184,7 +184,7 @@ impl Post {
         let part = self.inlet.next()?;
         let mut output = self.output.borrow_mut();
         self.encoder
-            .encode(part.batch(), part.events(), Frame::Datagram, &mut output);
+            .encode_part(&part, Frame::Datagram, &mut output);
         let rest = output.take().into();
         Some(Open { part, rest })
     }

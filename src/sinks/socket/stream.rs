@@ -217,7 +217,7 @@ impl Line {
         let mut output = self.output.borrow_mut();
         let How { encoder, frame, .. } = &self.how;
         match &item.load {
-            Load::First(part) => encoder.encode(part.batch(), part.events(), *frame, &mut output),
+            Load::First(part) => encoder.encode_part(part, *frame, &mut output),
             Load::Again(frames) => return frames.pieces(),
         }
         output.take()

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use crate::protocol::{Mark, Span};
+use crate::protocol::{Mark, Span, Uncut};
 
 /// Which lines belong together.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct Piece {
     pub bytes: Bytes,
     /// The events.
     pub spans: Vec<Span>,
+    /// Lines that are all its events, and that nobody has cut apart.
+    pub uncut: Option<Uncut>,
     /// Marks of events, by their index.
     pub marks: Vec<(usize, Mark)>,
     /// Every event is one line.
@@ -165,6 +167,7 @@ impl Joiner {
         out.push(Piece {
             bytes: Bytes::from(event.text),
             spans: vec![span],
+            uncut: None,
             marks: event.mark.into_iter().map(|mark| (0, mark)).collect(),
             lines: false,
         });
@@ -265,6 +268,7 @@ mod tests {
         let piece = Piece {
             bytes: Bytes::from_static(b"A\nb\nA\nc\nA\n"),
             spans: (0..5).map(|n| Span::new(2 * n, 2 * n + 1)).collect(),
+            uncut: None,
             marks: vec![(3, Mark::Truncated)],
             lines: true,
         };

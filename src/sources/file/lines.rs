@@ -83,6 +83,7 @@ impl Lines {
             };
         };
         let line_before = self.line;
+        frames.leave_uncut(self.joiner.is_none());
         self.framer.push(bytes.clone(), frames);
         let newline = memrchr(b'\n', &bytes);
         if let Some(at) = newline {
@@ -206,6 +207,7 @@ fn pieces(frames: &mut Frames) -> Vec<Piece> {
     let piece = |(index, run): (usize, Run)| Piece {
         bytes: run.bytes,
         spans: run.spans,
+        uncut: run.uncut,
         marks: marks
             .iter()
             .filter(|mark| mark.0 == index)

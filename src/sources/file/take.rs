@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 use crate::buffer::storage::{File, Metadata};
 use crate::deferred::Failure;
-use crate::event::{Batch, Event, Span};
+use crate::event::{Batch, Event, Events};
 use crate::pipeline::part::{Delivered, Lost};
+use crate::protocol::Uncut;
 use crate::telemetry::events::{FileFollowed, FileReadable, FileTruncated, FileUnreadable};
 use crate::time::{Duration, Instant, WallTime};
 use crate::transport::CHUNK_BYTES;
@@ -25,7 +26,7 @@ use super::lines::{Cut, Lines};
 use super::position::{HEAD_BYTES, Position, Print, Remembered};
 use super::progress::{Fired, Progress};
 use super::tail::{Candidate, Reading, Stage, Tail, Trouble};
-use crate::sources::framed::mark_of;
+use crate::sources::framed::{event_span, mark_of};
 
 /// Before a file that cannot be read is tried again, at first and at most.
 const RETRY_MIN: Duration = Duration::from_secs(2);
@@ -630,13 +631,13 @@ impl Follow {
 /// The events of `piece`.
 fn batch(tail: &Tail, piece: Piece, received: WallTime) -> Batch {
     let mut batch = Batch::new(Arc::clone(&tail.origin), received, piece.bytes);
-    let event = |span: &crate::protocol::Span| {
-        Event::Raw(Span {
-            start: span.start,
-            end: span.end,
-        })
+    batch.events = match piece.uncut {
+        Some(Uncut { span, count }) => Events::uncut(batch.bytes.clone(), event_span(span), count),
+        None => {
+            let spans = piece.spans.iter().copied();
+            spans.map(|span| Event::Raw(event_span(span))).collect()
+        }
     };
-    batch.events = piece.spans.iter().map(event).collect();
     batch.lines = piece.lines;
     for (index, mark) in piece.marks {
         let (name, reason) = mark_of(mark);

@@ -292,7 +292,7 @@ impl Poller {
         };
         let events = self.events(&answer.body)?;
         let mut batch = Batch::new(Arc::clone(&self.origin), wall, answer.body);
-        batch.events = events;
+        batch.events = events.into();
         Ok(Some((batch, validators)))
     }
 

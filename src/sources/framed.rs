@@ -275,8 +275,8 @@ pub struct FramedInput {
 impl FramedInput {
     /// Delivers the events that the next bytes complete, and stops reading where there is no
     /// room for more, until there is; what goes on then is made here, so that a connection which
-    /// never has to wait does not hold it. The answer joins nothing: a failed delivery is counted, and the books
-    /// have it.
+    /// never has to wait does not hold it. The answer joins nothing: a failed delivery is
+    /// counted, and the books have it.
     ///
     /// # Errors
     /// The peer broke the framing: nothing after this is parsed; the connection is closed.

@@ -337,8 +337,8 @@ pub(super) fn set_up(
     Ok(())
 }
 
-// An idle connection may cost 1 KB, all that it is made of together (docs/PERFORMANCE.md): what only
-// a busy, secured or closing one needs is boxed, and made when it is needed.
+// An idle connection may cost 1 KB, all that it is made of together (docs/PERFORMANCE.md): what
+// only a busy, secured or closing one needs is boxed, and made when it is needed.
 const _: () = assert!(size_of::<Stream>() <= 176, "a stream has grown");
 
 #[cfg(test)]

@@ -83,6 +83,9 @@ struct IntakeState {
     resume: RefCell<Option<Box<dyn FnMut()>>>,
 }
 
+// Every connection has one, idle or not: see docs/PERFORMANCE.md.
+const _: () = assert!(size_of::<IntakeState>() <= 40, "a window has grown");
+
 impl Engine {
     /// An engine over `ports`, the ways into all sinks.
     pub fn new(memory: Memory, scheduler: Rc<dyn Scheduler>, ports: Vec<Rc<Port>>) -> Rc<Self> {

@@ -76,6 +76,9 @@ struct Source {
     registered_at: &'static Location<'static>,
 }
 
+// Every connection has one, idle or not: see docs/PERFORMANCE.md.
+const _: () = assert!(size_of::<Source>() <= 32, "a slot has grown");
+
 #[derive(Clone, Copy, Default)]
 struct Directions {
     read: bool,

@@ -247,11 +247,6 @@ impl Reader for Output {
 struct Stream(FramedInput);
 
 impl Protocol for Stream {
-    fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
-        self.0.begin(connection);
-        Ok(())
-    }
-
     fn received(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
         self.0.receive(connection, bytes)
     }

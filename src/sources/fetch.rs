@@ -323,7 +323,6 @@ impl Protocol for Reader {
         let spent = target.network.reactor().now().since(self.began);
         connection.set_deadline(target.timeout.map(|limit| limit.saturating_sub(spent)));
         *target.state.borrow_mut() = State::Reading(connection.clone());
-        self.input.begin(connection);
         Ok(())
     }
 

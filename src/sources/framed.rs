@@ -276,21 +276,18 @@ pub struct FramedInput {
 
 /// What every protocol that reads frames does at each of its calls.
 impl FramedInput {
-    /// The connection stands: it is read on when there is room again.
-    pub fn begin(&self, connection: &Connection) {
-        let resumed = connection.clone();
-        self.intake.on_resume(move || resumed.resume());
-    }
-
     /// Delivers the events that the next bytes complete, and stops reading where there is no
-    /// room for more. The answer joins nothing: a failed delivery is counted, and the books
-    /// have it.
+    /// room for more, until there is; what goes on then is made here, so that a connection which
+    /// never has to wait does not hold it. The answer joins nothing: a failed delivery is
+    /// counted, and the books have it.
     ///
     /// # Errors
     /// The peer broke the framing: nothing after this is parsed; the connection is closed.
     pub fn receive(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
         self.push(bytes)?;
         if self.intake.is_blocked() {
+            let resumed = connection.clone();
+            self.intake.on_resume(move || resumed.resume());
             connection.pause();
         }
         Ok(())

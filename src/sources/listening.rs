@@ -464,8 +464,7 @@ impl Accept for Door {
         Some(Box::new(Lines {
             shared: Rc::clone(&self.0),
             input: self.0.input.input(&peer.to_string()),
-            handshake: Some(Handshake::of(&self.0)),
-            id: None,
+            standing: Standing::Awaited(Handshake::of(&self.0)),
         }))
     }
 
@@ -487,24 +486,37 @@ impl Accept for Door {
 struct Lines {
     shared: Rc<Shared>,
     input: FramedInput,
-    /// Until the connection stands.
-    handshake: Option<Handshake>,
-    id: Option<ConnectionId>,
+    standing: Standing,
+}
+
+// What a connection costs that does nothing: see docs/PERFORMANCE.md.
+const _: () = assert!(size_of::<Lines>() <= 104, "a connection has grown");
+
+/// How far a connection has come.
+enum Standing {
+    /// It does not stand yet.
+    Awaited(Handshake),
+    /// It is among those of the source.
+    Open(ConnectionId),
+    /// It came to stand when it was too late.
+    Refused,
 }
 
 impl Protocol for Lines {
     fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let handshake = self.handshake.take();
+        let handshake = match std::mem::replace(&mut self.standing, Standing::Refused) {
+            Standing::Awaited(handshake) => Some(handshake),
+            Standing::Open(_) | Standing::Refused => None,
+        };
         if self.shared.is_over.get() {
             // Its handshake took until after the stop: nothing of it was taken.
             connection.close();
             return Ok(());
         }
-        self.id = Some(connection.id());
+        self.standing = Standing::Open(connection.id());
         let mut open = self.shared.connections.borrow_mut();
         open.insert(connection.id(), connection.clone());
         drop(open);
-        self.input.begin(connection);
         if self.shared.is_stopping.get() {
             connection.drain(DRAIN_LIMIT);
         }
@@ -523,7 +535,7 @@ impl Protocol for Lines {
 
     fn closed(mut self: Box<Self>, reason: &CloseReason) {
         self.input.close(reason);
-        if let Some(id) = self.id {
+        if let Standing::Open(id) = self.standing {
             self.shared.forget(id);
         }
         reason.log_of_accepted(&self.shared.component, &self.input.peer());

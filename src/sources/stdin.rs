@@ -247,11 +247,6 @@ struct Stream {
 }
 
 impl Protocol for Stream {
-    fn connected(&mut self, connection: &Connection) -> Result<(), Failure> {
-        self.input.begin(connection);
-        Ok(())
-    }
-
     fn received(&mut self, connection: &Connection, bytes: Bytes) -> Result<(), Failure> {
         self.input.receive(connection, bytes)
     }

@@ -18,7 +18,7 @@ use super::connection::{CloseReason, Connection, ConnectionOptions, Peer, Protoc
 use super::net::{Endpoint, SocketId};
 use super::network::Network;
 use super::stream::secure::Secure;
-use super::stream::{self, Stream, StreamParts};
+use super::stream::{self, Setting, Stream, StreamParts};
 use super::tls::{ClientTls, HandshakeError, Layer};
 use crate::deferred::{CancelHandle, Deferred, Failure, Promise};
 use crate::reactor::{Handle, Handler, Progress, TimerGuard, Token};
@@ -395,11 +395,14 @@ impl Dial {
         endpoint: &Endpoint,
         protocol: Box<dyn Protocol>,
     ) -> StreamParts {
-        StreamParts {
+        let setting = Rc::new(Setting {
             network: self.network.clone(),
+            options: Rc::clone(&self.options.connection),
+        });
+        StreamParts {
+            setting,
             socket,
             peer: Peer::new(endpoint.clone()),
-            options: Rc::clone(&self.options.connection),
             protocol,
             permit: None,
             secure: None,

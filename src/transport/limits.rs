@@ -133,7 +133,7 @@ impl Limits {
         Ok(Permit {
             limits: Rc::clone(self),
             tally,
-            address: address.map(|(address, _)| address),
+            address: address.map(|(address, _)| Box::new(address)),
         })
     }
 
@@ -179,7 +179,8 @@ pub struct Permit {
     limits: Rc<Limits>,
     /// Where it is counted.
     tally: Arc<Tally>,
-    address: Option<IpAddr>,
+    /// Where there is a limit for each peer.
+    address: Option<Box<IpAddr>>,
 }
 
 impl Permit {
@@ -194,8 +195,8 @@ impl Drop for Permit {
         let limits = &self.limits;
         limits.open.set(limits.open.get() - 1);
         self.tally.sub();
-        if let Some(address) = self.address {
-            self.tally.sub_of(address);
+        if let Some(address) = &self.address {
+            self.tally.sub_of(**address);
         }
     }
 }

@@ -24,7 +24,7 @@ use super::net::{BindOptions, Endpoint, SocketId};
 use super::network::Network;
 use super::siblings::Siblings;
 use super::stream::secure::Secure;
-use super::stream::{self, Stream, StreamParts};
+use super::stream::{self, Setting, Stream, StreamParts};
 use super::tls::{Fault, HandshakeError, ServerTls};
 use super::unix;
 use crate::deferred::{Deferred, Failure};
@@ -203,7 +203,10 @@ pub(super) fn listen(
     }
     let shared = Shared {
         limits: limits.unwrap_or_else(|| Limits::new(CONNECTIONS_MAX, None)),
-        connection: Rc::new(options.connection),
+        setting: Rc::new(Setting {
+            network: network.clone(),
+            options: Rc::new(options.connection),
+        }),
         accept,
         tls: options
             .tls
@@ -342,7 +345,7 @@ pub(super) fn nothing_inherited(network: &Network, name: &str) -> io::Error {
 #[derive(Clone)]
 struct Shared {
     limits: Rc<Limits>,
-    connection: Rc<ConnectionOptions>,
+    setting: Rc<Setting>,
     accept: Rc<dyn Accept>,
     tls: Option<Rc<ServerTls>>,
 }
@@ -380,7 +383,7 @@ enum Pause {
 
 impl Acceptor {
     fn start(network: &Network, socket: SocketId, shared: &Shared) -> io::Result<Listener> {
-        stream::set_up(network, socket, &shared.connection)?;
+        stream::set_up(network, socket, &shared.setting.options)?;
         let acceptor = Rc::new(Acceptor {
             network: network.clone(),
             socket,
@@ -421,7 +424,8 @@ impl Acceptor {
     /// Whoever connects from now on is the new owner's.
     fn serve(&self, lease: u64, shared: Shared) {
         // Accepted sockets inherit them; what cannot be set stays as it was.
-        if let Err(error) = stream::set_up(&self.network, self.socket, &shared.connection) {
+        let options = &shared.setting.options;
+        if let Err(error) = stream::set_up(&self.network, self.socket, options) {
             self.complain(&error, "cannot set the options of a listener that is kept");
         }
         self.lease.set(lease);
@@ -527,10 +531,9 @@ impl Acceptor {
             }
         };
         let opened = Stream::open(StreamParts {
-            network: self.network.clone(),
+            setting: Rc::clone(&shared.setting),
             socket,
             peer,
-            options: Rc::clone(&shared.connection),
             protocol,
             permit,
             secure,

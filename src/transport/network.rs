@@ -22,7 +22,7 @@ use super::net::{Endpoint, Net, SocketId};
 use super::resolver::Resolver;
 use super::siblings::Siblings;
 use super::store::{FdStore, Store};
-use super::stream::{Stream, StreamParts};
+use super::stream::{Setting, Stream, StreamParts};
 use super::tls;
 use crate::deferred::Deferred;
 use crate::reactor::Handle;
@@ -195,11 +195,14 @@ impl Network {
         protocol: Box<dyn Protocol>,
     ) -> io::Result<Connection> {
         let socket = self.net().adopt_stream(stream)?;
-        Stream::open(StreamParts {
+        let setting = Rc::new(Setting {
             network: self.clone(),
+            options: Rc::default(),
+        });
+        Stream::open(StreamParts {
+            setting,
             socket,
             peer: Peer::new(Endpoint::Unnamed),
-            options: Rc::default(),
             protocol,
             permit: None,
             secure: None,

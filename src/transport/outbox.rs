@@ -2,9 +2,11 @@
 //!
 //! No IO happens here. Writes are kept as the [`Bytes`] they came in, never copied; a partial
 //! write cuts the front part exactly. Positions are [`Mark`]s, bytes since the connection's
-//! start, so `queued == end - written` holds at every moment. An empty outbox owns no memory.
+//! start, so `queued == end - written` holds at every moment. An outbox that was never written to
+//! owns no memory: ten thousand idle connections have one each. An empty one owns no parts.
 
 use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
@@ -16,6 +18,12 @@ pub struct Mark(pub u64);
 /// Bytes that wait for the socket.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    /// Made by the first push.
+    queue: Option<Box<Queue>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
     /// None of the parts is empty.
     parts: VecDeque<Bytes>,
     /// The sum of the parts' lengths.
@@ -28,36 +36,38 @@ impl Outbox {
     /// Appends a part; an empty one is nothing.
     pub fn push(&mut self, part: Bytes) {
         if !part.is_empty() {
-            self.queued += part.len();
-            self.parts.push_back(part);
+            let queue = self.queue.get_or_insert_default();
+            queue.queued += part.len();
+            queue.parts.push_back(part);
         }
     }
 
     /// Bytes that are not yet written.
     pub fn queued_bytes(&self) -> usize {
-        self.queued
+        self.queue.as_ref().map_or(0, |queue| queue.queued)
     }
 
     /// Whether everything was written.
     pub fn is_empty(&self) -> bool {
-        self.queued == 0
+        self.queued_bytes() == 0
     }
 
     /// The position after the last byte pushed.
     pub fn end(&self) -> Mark {
-        Mark(self.written + self.queued as u64)
+        let end = |queue: &Queue| queue.written + queue.queued as u64;
+        Mark(self.queue.as_deref().map_or(0, end))
     }
 
     /// The position up to which the kernel has taken the bytes.
     pub fn written(&self) -> Mark {
-        Mark(self.written)
+        Mark(self.queue.as_ref().map_or(0, |queue| queue.written))
     }
 
     /// Calls `write` with the front of the queue: at most [`SLICES_MAX`] parts, cut off behind
     /// the part that reaches [`WRITE_BYTES`].
     pub fn with_slices<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
         // Most flushes have a few parts; 4 KiB of empty slices are not set up for them.
-        if self.parts.len() <= FEW {
+        if self.parts().len() <= FEW {
             self.slices::<FEW, T>(write)
         } else {
             self.slices::<SLICES_MAX, T>(write)
@@ -70,7 +80,7 @@ impl Outbox {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
         let mut left = bytes_max;
-        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+        for (slice, part) in slices.iter_mut().zip(self.parts()) {
             let bytes = part.len().min(left);
             *slice = IoSlice::new(&part[..bytes]);
             count += 1;
@@ -82,11 +92,16 @@ impl Outbox {
         take(&slices[..count])
     }
 
+    fn parts(&self) -> Iter<'_, Bytes> {
+        let parts = self.queue.as_ref().map(|queue| queue.parts.iter());
+        parts.unwrap_or_default()
+    }
+
     fn slices<const N: usize, T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
         let mut slices = [IoSlice::new(&[]); N];
         let mut count = 0;
         let mut bytes = 0;
-        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+        for (slice, part) in slices.iter_mut().zip(self.parts()) {
             *slice = IoSlice::new(part);
             count += 1;
             bytes += part.len();
@@ -99,7 +114,29 @@ impl Outbox {
 
     /// The kernel has taken the first `bytes`.
     pub fn advance(&mut self, bytes: usize) {
-        assert!(bytes <= self.queued, "more was written than was queued");
+        let queued = self.queued_bytes();
+        assert!(bytes <= queued, "more was written than was queued");
+        if let Some(queue) = &mut self.queue {
+            queue.advance(bytes);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_made(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Drops what is not yet written; the positions stay.
+    pub fn clear(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.parts = VecDeque::new();
+            queue.queued = 0;
+        }
+    }
+}
+
+impl Queue {
+    fn advance(&mut self, bytes: usize) {
         self.queued -= bytes;
         self.written += bytes as u64;
         let mut left = bytes;
@@ -118,12 +155,6 @@ impl Outbox {
         if self.parts.is_empty() && self.parts.capacity() > IDLE_PARTS {
             self.parts = VecDeque::new();
         }
-    }
-
-    /// Drops what is not yet written; the positions stay.
-    pub fn clear(&mut self) {
-        self.parts = VecDeque::new();
-        self.queued = 0;
     }
 }
 
@@ -178,13 +209,27 @@ mod tests {
     }
 
     #[test]
-    fn empty_parts_are_nothing_and_an_empty_outbox_owns_nothing() {
+    fn empty_parts_are_nothing_and_an_empty_outbox_owns_no_parts() {
         let mut outbox = Outbox::default();
         outbox.push(Bytes::new());
-        assert_eq!((outbox.end(), outbox.parts.capacity()), (Mark(0), 0));
+        outbox.advance(0);
+        outbox.clear();
+        assert!(!outbox.is_made(), "nothing was written");
+        assert_eq!((outbox.end(), outbox.written()), (Mark(0), Mark(0)));
         (0..100).for_each(|_| outbox.push(Bytes::from_static(b"ab")));
         outbox.advance(200);
-        assert_eq!((outbox.end(), outbox.parts.capacity()), (Mark(200), 0));
+        let room = outbox.queue.as_ref().map(|queue| queue.parts.capacity());
+        assert_eq!((outbox.end(), room), (Mark(200), Some(0)));
+    }
+
+    #[test]
+    fn what_is_cleared_was_never_to_be_written() {
+        let mut outbox = Outbox::default();
+        (0..3).for_each(|_| outbox.push(Bytes::from_static(b"abc")));
+        outbox.advance(4);
+        outbox.clear();
+        assert_eq!((outbox.queued_bytes(), outbox.end()), (0, Mark(4)));
+        assert!(gathered(&outbox).is_empty());
     }
 
     #[test]

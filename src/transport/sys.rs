@@ -398,6 +398,9 @@ struct Socket {
     path: Option<Box<BoundPath>>,
 }
 
+// Every connection has one, idle or not: see docs/PERFORMANCE.md.
+const _: () = assert!(size_of::<Entry>() <= 24, "an entry has grown");
+
 impl Table {
     fn get(&self, id: SocketId) -> io::Result<&Socket> {
         let entry = self.entries.get(id.index as usize);

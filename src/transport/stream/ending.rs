@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::times::TimeLimits;
 use super::{Input, Output, Phase, Stream};
 use crate::deferred::Failure;
 use crate::reactor::Handle;
@@ -58,8 +59,7 @@ impl Stream {
         }
         self.phase.set(Phase::Closing);
         self.settle_reason(reason);
-        self.idle.take();
-        self.deadline.take();
+        self.times.stop();
         if self.input.get() == Input::Paused {
             // What still comes is discarded: a peer that waits for us to read may be what
             // keeps it from reading.
@@ -74,17 +74,13 @@ impl Stream {
     }
 
     pub(super) fn start_close_timer(self: &Rc<Self>) {
-        let limit = self.options.close_timeout;
-        let restarted = self
-            .closing
-            .borrow()
-            .as_ref()
-            .is_some_and(|timer| timer.reset(limit));
-        if restarted {
+        let limit = self.options().close_timeout;
+        let timer = |times: &mut TimeLimits| Some(times.closing.as_ref()?.reset(limit));
+        if self.times.of_set(timer) == Some(true) {
             return;
         }
         let timer = self.call_later(limit, |stream| stream.end(CloseReason::TimedOut("close")));
-        *self.closing.borrow_mut() = Some(Box::new(timer));
+        self.times.set().closing = Some(timer);
     }
 
     /// Everything is written and the end of stream is sent.
@@ -96,14 +92,14 @@ impl Stream {
     fn look_at_lingering(self: &Rc<Self>, next: Duration) {
         let waits = self.peer.endpoint().is_ip()
             && self.input.get() != Input::Ended
-            && next <= self.options.close_timeout
+            && next <= self.options().close_timeout
             // The end of stream itself counts as one byte.
-            && self.network.net().outq(self.socket).is_ok_and(|unacked| unacked > 1);
+            && self.network().net().outq(self.socket).is_ok_and(|unacked| unacked > 1);
         if !waits {
             return self.end_as_decided();
         }
         let timer = self.call_later(next, move |stream| stream.look_at_lingering(next * 2));
-        *self.closing.borrow_mut() = Some(Box::new(timer));
+        self.times.set().closing = Some(timer);
     }
 
     pub(super) fn end_as_decided(&self) {
@@ -116,8 +112,9 @@ impl Stream {
 
     /// The first reason counts.
     pub(super) fn settle_reason(&self, reason: CloseReason) {
-        let mut settled = self.reason.borrow_mut();
-        settled.get_or_insert_with(|| Box::new(reason));
+        let settled = self.reason.take();
+        let settled = settled.unwrap_or_else(|| Box::new(reason));
+        self.reason.set(Some(settled));
     }
 
     /// Over, for `reason`. The rest happens in `lost`, later in the turn.
@@ -128,22 +125,22 @@ impl Stream {
         self.decide(reason);
         if let Some(token) = self.token.get() {
             let lost = Failure::msg("the connection ended");
-            self.network.reactor().lose(token, lost);
+            self.network().reactor().lose(token, lost);
         }
     }
 
     /// A peer that does not fit, or breaks the session, is told so, and may reset a connection on
     /// which it has no more to say: why it was closed remains.
     fn decide(&self, reason: CloseReason) {
-        let mut decided = self.reason.borrow_mut();
+        let decided = self.reason.take();
         let is_settled = match decided.as_deref() {
             Some(CloseReason::Handshake(_)) => true,
             Some(CloseReason::Reset(_)) => matches!(reason, CloseReason::Reset(_)),
             _ => false,
         };
-        if !is_settled {
-            *decided = Some(Box::new(reason));
-        }
+        let decided = decided.filter(|_| is_settled);
+        let decided = decided.unwrap_or_else(|| Box::new(reason));
+        self.reason.set(Some(decided));
     }
 
     /// Told once by the reactor; a loss that did not begin here is its shutdown.
@@ -152,15 +149,14 @@ impl Stream {
         let decided = self.reason.take().filter(|_| !by_reactor);
         let reason = decided.map_or(CloseReason::Aborted, |reason| *reason);
         self.token.set(None);
-        drop(self.idle.take());
-        drop((self.deadline.take(), self.closing.take()));
+        self.times.clear();
         // A Unix peer that is gone has thrown away what it had not read; a TCP peer's kernel has
         // acknowledged no more than before.
         if self.peer.endpoint().is_ip() || !matches!(reason, CloseReason::Reset(_)) {
             self.snapshot_acked();
         }
         self.drop_queued();
-        let net = self.network.net();
+        let net = self.network().net();
         match reason {
             CloseReason::Aborted | CloseReason::TimedOut("close" | "answer") => {
                 net.abort(self.socket);

@@ -25,12 +25,12 @@ impl Stream {
                 self.end_overdue_drain();
                 return Progress::More;
             }
-            let mut chunk = self.network.chunks().lend();
-            match self.network.net().read(self.socket, &mut chunk[..left]) {
+            let mut chunk = self.network().chunks().lend();
+            match self.network().net().read(self.socket, &mut chunk[..left]) {
                 Ok(0) => self.cut_or_ended(),
                 Ok(bytes) => {
                     left -= bytes;
-                    self.network.reactor().count_read(bytes);
+                    self.network().reactor().count_read(bytes);
                     match &self.secure {
                         None => self.deliver(chunk.keep(bytes)),
                         Some(secure) => self.decrypt(secure, &chunk[..bytes]),
@@ -54,15 +54,15 @@ impl Stream {
     /// before it is acknowledged (RFC 1122, 4.2.3.4), and an acknowledgement may be delayed. So
     /// it is given now, and nothing is left only after [`DRY_AFTER`] without a byte.
     pub(in crate::transport) fn drain(self: &Rc<Self>, limit: Duration) {
-        let until = self.network.reactor().now() + limit;
-        self.drain_until.set(Some(until));
+        let until = self.network().reactor().now() + limit;
+        self.times.set().drain_until = Some(until);
         if let Some(token) = self.token.get() {
-            self.network.reactor().look_again(token);
+            self.network().reactor().look_again(token);
         }
     }
 
     fn end_drain(self: &Rc<Self>) {
-        if self.drain_until.take().is_some() {
+        if self.times.end_drain() {
             self.close(CloseReason::Local);
         }
     }
@@ -70,25 +70,26 @@ impl Stream {
     /// A drained connection has nothing to read at the moment. The idle limit's timer is free
     /// for this: whoever drains does not wait for it any more.
     fn dry(self: &Rc<Self>) {
-        let Some(until) = self.drain_until.get() else {
+        let Some(until) = self.times.drain_until() else {
             return;
         };
-        let wait = DRY_AFTER.min(until.since(self.network.reactor().now()));
+        let wait = DRY_AFTER.min(until.since(self.network().reactor().now()));
         let held_back = self.peer.endpoint().is_ip()
             && self
-                .network
+                .network()
                 .net()
                 .set(self.socket, SocketOption::AcknowledgeNow)
                 .is_ok();
         if !held_back || wait.is_zero() {
             return self.end_drain();
         }
-        *self.idle.borrow_mut() = Some(self.call_later(wait, Stream::end_drain));
+        let timer = self.call_later(wait, Stream::end_drain);
+        self.times.set().idle = Some(timer);
     }
 
     fn end_overdue_drain(self: &Rc<Self>) {
-        let now = self.network.reactor().now();
-        if self.drain_until.get().is_some_and(|until| now >= until) {
+        let now = self.network().reactor().now();
+        if self.times.drain_until().is_some_and(|until| now >= until) {
             self.end_drain();
         }
     }
@@ -100,11 +101,7 @@ impl Stream {
         if self.is_unread.take() && tls::looks_like_client_hello(&bytes) {
             return self.close(CloseReason::Handshake(tls::speaks_tls_to_plain()));
         }
-        if self.drain_until.get().is_some() {
-            self.idle.take();
-        } else if let (Some(limit), Some(idle)) = (self.idle_timeout.get(), &*self.idle.borrow()) {
-            idle.reset(limit);
-        }
+        self.times.received();
         self.with_protocol(|protocol, connection| protocol.received(connection, bytes));
     }
 
@@ -119,7 +116,7 @@ impl Stream {
     /// The peer's stream is whole.
     pub(super) fn ended(self: &Rc<Self>) {
         self.input.set(Input::Ended);
-        self.idle.take();
+        self.times.stop_idle();
         self.interest(Handle::remove_reader);
         match self.phase.get() {
             Phase::Open => self.with_protocol(|protocol, connection| protocol.eof(connection)),
@@ -131,7 +128,7 @@ impl Stream {
     pub(in crate::transport) fn pause(&self) {
         if self.phase.get() == Phase::Open && self.input.get() == Input::On {
             self.input.set(Input::Paused);
-            self.idle.take();
+            self.times.stop_idle();
             self.interest(Handle::remove_reader);
         }
     }
@@ -140,7 +137,10 @@ impl Stream {
         if self.phase.get() == Phase::Open && self.input.get() == Input::Paused {
             self.input.set(Input::On);
             self.interest(Handle::add_reader);
-            self.set_idle_timeout(self.idle_timeout.get());
+            let limit = self.times.of_set(|times| times.idle_timeout);
+            if limit.is_some() {
+                self.set_idle_timeout(limit);
+            }
         }
     }
 
@@ -151,7 +151,7 @@ impl Stream {
     /// An error or a hang-up while nothing is read: a reset ends the connection, an end of
     /// stream waits until it is read.
     pub(super) fn hangup(&self) -> Progress {
-        if let Err(error) = self.network.net().take_error(self.socket) {
+        if let Err(error) = self.network().net().take_error(self.socket) {
             self.end(CloseReason::Reset(error));
         }
         Progress::Blocked

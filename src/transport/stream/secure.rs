@@ -95,7 +95,7 @@ impl Stream {
         let Some(secure) = &self.secure else { return };
         if let Some(limit) = secure.timeout {
             let timer = self.call_later(limit, |stream| stream.handshake_is_overdue());
-            *self.deadline.borrow_mut() = Some(Box::new(timer));
+            self.times.set().deadline = Some(timer);
         }
         if secure.layer.borrow().wants_write() {
             self.schedule_flush();
@@ -116,7 +116,7 @@ impl Stream {
             if !matches!(self.phase.get(), Phase::Open | Phase::Finishing) {
                 return;
             }
-            let mut chunk = self.network.chunks().lend();
+            let mut chunk = self.network().chunks().lend();
             let read = secure.layer.borrow_mut().read(&mut wire, &mut chunk);
             let next = match read {
                 Ok((0, next)) => next,
@@ -148,7 +148,7 @@ impl Stream {
 
     /// The handshake is complete: now there is a connection.
     fn secured(self: &Rc<Self>, secure: &Secure) {
-        drop(self.deadline.take());
+        drop(self.times.of_set(|times| times.deadline.take()));
         self.begin();
         if let Some(told) = secure.take_dialler() {
             let stream = Rc::clone(self);

@@ -33,7 +33,7 @@ impl Stream {
         }
         let queued_bytes = self.queued_bytes();
         let bytes = parts.clone().map(|part| part.len()).sum::<usize>();
-        let bytes_max = self.options.write_bytes_max;
+        let bytes_max = self.options().write_bytes_max;
         if queued_bytes.saturating_add(bytes) > bytes_max {
             return Err(WriteError::OverLimit {
                 queued_bytes,
@@ -41,7 +41,7 @@ impl Stream {
             });
         }
         parts.for_each(|part| self.outbox.borrow_mut().push(part));
-        if queued_bytes + bytes > self.options.write_high_bytes {
+        if queued_bytes + bytes > self.options().write_high_bytes {
             self.full.set(true);
         }
         self.schedule_flush();
@@ -53,7 +53,7 @@ impl Stream {
         if self.flush.get() == Flush::Idle {
             self.flush.set(Flush::Scheduled);
             let stream = Rc::clone(self);
-            self.network
+            self.network()
                 .reactor()
                 .call_soon(move |_| stream.run_flush());
         }
@@ -140,7 +140,7 @@ impl Stream {
     }
 
     fn write_out(&self, outbox: &RefCell<Outbox>, left: &mut usize) -> Flushed {
-        let net = self.network.net();
+        let net = self.network().net();
         while !outbox.borrow().is_empty() {
             if *left == 0 {
                 return Flushed::More;
@@ -162,7 +162,7 @@ impl Stream {
     fn queue_is_empty(self: &Rc<Self>) {
         if self.output.get() == Output::ShutWanted {
             self.output.set(Output::Shut);
-            if let Err(error) = self.network.net().shutdown_write(self.socket) {
+            if let Err(error) = self.network().net().shutdown_write(self.socket) {
                 return self.broken(error);
             }
             self.has_sent_end.set(true);
@@ -193,7 +193,7 @@ impl Stream {
     /// Reads to the end of a connection that can no longer be written to.
     fn read_rest_soon(self: &Rc<Self>) {
         let stream = Rc::clone(self);
-        self.network
+        self.network()
             .reactor()
             .call_soon(move |_| match stream.readable() {
                 Progress::More if stream.input.get() == Input::On => stream.read_rest_soon(),
@@ -203,7 +203,7 @@ impl Stream {
     }
 
     pub(super) fn tell_drained(self: &Rc<Self>) {
-        if self.full.get() && self.queued_bytes() <= self.options.write_low_bytes {
+        if self.full.get() && self.queued_bytes() <= self.options().write_low_bytes {
             self.full.set(false);
             if matches!(self.phase.get(), Phase::Open | Phase::Finishing) {
                 self.with_protocol(|protocol, connection| protocol.drained(connection));
@@ -255,7 +255,7 @@ impl Stream {
         let is_ip = self.peer.endpoint().is_ip();
         // The end of stream counts as a byte until it is acknowledged, and is behind all others.
         let end = u64::from(is_ip && self.has_sent_end.get());
-        let unacked = self.network.net().outq(self.socket);
+        let unacked = self.network().net().outq(self.socket);
         let unacked = unacked.map(|unacked| (unacked as u64).saturating_sub(end));
         let now = match (unacked, &self.secure) {
             (Ok(unacked), Some(secure)) => secure.arrived(unacked),
@@ -270,7 +270,7 @@ impl Stream {
     /// has read it all: its kernel also throws away what was not read when it closes, and has
     /// marked our end with an error before.
     fn has_read_all(&self) -> bool {
-        match self.network.net().take_error(self.socket) {
+        match self.network().net().take_error(self.socket) {
             Ok(()) => true,
             Err(error) => {
                 self.end(CloseReason::Reset(error));
@@ -282,14 +282,14 @@ impl Stream {
     /// What is known of the peer; nothing of one that is not on TCP, or gone.
     pub(in crate::transport) fn peer_state(&self) -> Option<PeerState> {
         let is_there = self.phase.get() != Phase::Lost && self.peer.endpoint().is_ip();
-        let state = is_there.then(|| self.network.net().peer_state(self.socket));
+        let state = is_there.then(|| self.network().net().peer_state(self.socket));
         state?.ok()
     }
 
     pub(in crate::transport) fn set_patient(&self, patient: bool) {
-        let limit = self.options.user_timeout.filter(|_| !patient);
+        let limit = self.options().user_timeout.filter(|_| !patient);
         // A socket that is gone needs no limit.
-        let _ = (self.network.net()).set(self.socket, SocketOption::UserTimeout(limit));
+        let _ = (self.network().net()).set(self.socket, SocketOption::UserTimeout(limit));
     }
 }
 

@@ -28,6 +28,7 @@ mod length_u32;
 pub mod logfmt;
 mod netstring;
 mod octet_counted;
+mod scan;
 pub mod syslog;
 mod whole;
 

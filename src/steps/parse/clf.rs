@@ -19,16 +19,16 @@ pub(super) struct Clf {
 /// A time as it was written and what it means: lines come many in a second.
 #[derive(Debug, Default)]
 struct LastTime {
-    text: Vec<u8>,
+    text: Option<[u8; clf::TIME_BYTES]>,
     seconds: i64,
 }
 
 impl LastTime {
     fn seconds(&mut self, text: &[u8]) -> Option<i64> {
-        if self.text.is_empty() || self.text != text {
+        let text: &[u8; clf::TIME_BYTES] = text.try_into().ok()?;
+        if self.text.as_ref() != Some(text) {
             self.seconds = clf::unix_seconds(text)?;
-            self.text.clear();
-            self.text.extend_from_slice(text);
+            self.text = Some(*text);
         }
         Some(self.seconds)
     }
@@ -55,17 +55,21 @@ fn slot(place: &Place<'_>, text: &[u8], field: &Field, last: &mut LastTime) -> S
     let value = field.value.of(text);
     match field.kind {
         Kind::Integer => Slot::Integer(integer(value)),
-        Kind::Text if field.escaped => {
-            let mut plain = Vec::new();
-            clf::unescape(value, &mut plain);
-            Slot::text(Bytes::from(plain))
-        }
+        Kind::Text if field.escaped => unescaped(value),
         Kind::Text => place.text_slot(field.value),
         Kind::Time => match last.seconds(value) {
             Some(seconds) => Slot::time(seconds * 1_000_000),
             None => place.text_slot(field.value),
         },
     }
+}
+
+/// The text that an escaped value stands for. Not inlined, for it is rare.
+#[inline(never)]
+fn unescaped(value: &[u8]) -> Slot {
+    let mut plain = Vec::new();
+    clf::unescape(value, &mut plain);
+    Slot::text(Bytes::from(plain))
 }
 
 /// The number that the digits are: at most [`clf::DIGITS_MAX`], so that 64 bits hold it.

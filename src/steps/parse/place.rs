@@ -93,10 +93,11 @@ impl<'a> Place<'a> {
     }
 
     /// A part of it as a slot of text.
+    #[inline]
     pub fn text_slot(&self, part: protocol::Span) -> Slot {
         match self {
             Place::Batch(_, span) => Slot::Text(ours(part).within(*span)),
-            Place::Own(own) => Slot::text(ours(part).share(own)),
+            Place::Own(own) => shared_text(own, part),
         }
     }
 
@@ -110,10 +111,11 @@ impl<'a> Place<'a> {
     }
 
     /// A part of it as a slot of structured data of syslog.
+    #[inline]
     pub fn structured_data_slot(&self, part: protocol::Span) -> Slot {
         match self {
             Place::Batch(_, span) => Slot::StructuredData(ours(part).within(*span)),
-            Place::Own(own) => Slot::Value(Box::new(structured_data_value(&ours(part).share(own)))),
+            Place::Own(own) => structured_value(own, part),
         }
     }
 
@@ -126,6 +128,18 @@ impl<'a> Place<'a> {
             Place::Own(own) => shared_key(ours(part).of(own)),
         }
     }
+}
+
+/// A part of a text that is not in the batch. Not inlined, for it is rare and long.
+#[inline(never)]
+fn shared_text(own: &Bytes, part: protocol::Span) -> Slot {
+    Slot::text(ours(part).share(own))
+}
+
+/// As [`shared_text`], of structured data.
+#[inline(never)]
+fn structured_value(own: &Bytes, part: protocol::Span) -> Slot {
+    Slot::Value(Box::new(structured_data_value(&ours(part).share(own))))
 }
 
 /// A key with a text of its own.

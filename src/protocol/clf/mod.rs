@@ -78,13 +78,26 @@ fn wrong(offset: usize, what: &'static str) -> ClfError {
 /// Lists the fields of an access-log line in `out` (cleared first), in the order of the line.
 pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
     out.clear();
-    parse_each(text, |field| out.push(field))
+    parse_each(text, out)
+}
+
+/// Who is given the fields of a line. A trait and no closure, so that it can say
+/// `#[inline(always)]`: where the kind of a field is known nobody asks for it again.
+pub trait Found {
+    /// A field that is there.
+    fn found(&mut self, field: Field);
+}
+
+impl Found for Vec<Field> {
+    fn found(&mut self, field: Field) {
+        self.push(field);
+    }
 }
 
 /// As [`parse`], handing each field to `found`; no name comes twice. After an error all that was
 /// found is to be forgotten.
 #[inline]
-pub fn parse_each(text: &[u8], found: impl FnMut(Field)) -> Result<(), ClfError> {
+pub fn parse_each(text: &[u8], found: &mut impl Found) -> Result<(), ClfError> {
     if text.len() > CHUNK_BYTES_MAX {
         return Err(wrong(CHUNK_BYTES_MAX, "text is longer than 4 GiB"));
     }
@@ -111,19 +124,18 @@ struct Line<'a, F> {
     at: usize,
     /// There is a backslash somewhere: most lines have none.
     has_escapes: bool,
-    found: F,
+    found: &'a mut F,
 }
 
-impl<F: FnMut(Field)> Line<'_, F> {
-    /// Adds a field unless it is absent. Who calls knows the kind: where this stands in its place
-    /// nobody asks for it again.
+impl<F: Found> Line<'_, F> {
+    /// Adds a field unless it is absent.
     #[inline(always)]
     fn add(&mut self, name: &'static &'static str, start: usize, end: usize, kind: Kind) {
         let value = Span::new(start, end);
         let bytes = value.of(self.text);
         if bytes != b"-" {
             let escaped = self.has_escapes && memchr(b'\\', bytes).is_some();
-            (self.found)(Field {
+            self.found.found(Field {
                 name,
                 value,
                 kind,

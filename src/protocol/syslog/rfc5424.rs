@@ -87,7 +87,8 @@ impl Header<'_> {
     #[inline(always)]
     fn field(&mut self, missing: &'static str) -> Result<Option<Span>, SyslogError> {
         let (start, end) = self.token(missing)?;
-        let absent = start == end || &self.text[start..end] == NIL;
+        let is_nil = end == start + NIL.len() && self.text[start..].starts_with(NIL);
+        let absent = start == end || is_nil;
         Ok((!absent).then(|| Span::new(start, end)))
     }
 
@@ -102,7 +103,7 @@ impl Header<'_> {
         if &self.text[start..end] == NIL {
             return Ok(None);
         }
-        match time::iso(self.text, start) {
+        match time::unusual(self.text, start) {
             Some((time, after)) if after == end => Ok(Some(time)),
             _ => Err(wrong(start, "this is no time")),
         }

@@ -118,46 +118,21 @@ pub(super) fn any(text: &[u8], at: usize) -> Option<(Time, usize)> {
     }
 }
 
-/// `2026-11-27T10:00:00.123+01:00`, as nearly all write it: with a `T` and a zone. What is not of
-/// this form may be a time nevertheless, which [`iso`] finds.
+/// `2026-11-27T10:00:00`, with a fraction and a zone where they follow.
+fn iso(text: &[u8], at: usize) -> Option<(Time, usize)> {
+    usual(text, at).or_else(|| unusual(text, at))
+}
+
+/// `2026-11-27T10:00:00.123+01:00`, as nearly all write it: with a `T` and a zone, and so without a
+/// blank. What is not of this form may be a time nevertheless, which [`unusual`] reads.
 #[inline]
 pub(super) fn usual(text: &[u8], at: usize) -> Option<(Time, usize)> {
-    let (&stamp, rest) = text.get(at..)?.split_first_chunk::<19>()?;
-    let [
-        y0,
-        y1,
-        y2,
-        y3,
-        b'-',
-        m0,
-        m1,
-        b'-',
-        d0,
-        d1,
-        b'T',
-        h0,
-        h1,
-        b':',
-        n0,
-        n1,
-        b':',
-        s0,
-        s1,
-    ] = stamp
-    else {
-        return None;
-    };
-    let mut is_wrong = false;
-    let mut number = |high: u8, low: u8| {
-        let (high, low) = (high.wrapping_sub(b'0'), low.wrapping_sub(b'0'));
-        is_wrong |= high > 9 || low > 9;
-        high.wrapping_mul(10).wrapping_add(low)
-    };
-    let year = u16::from(number(y0, y1)) * 100 + u16::from(number(y2, y3));
-    let (month, day) = (number(m0, m1), number(d0, d1));
-    let (hour, minute, second) = (number(h0, h1), number(n0, n1), number(s0, s1));
+    let (stamp, rest) = text.get(at..)?.split_first_chunk::<19>()?;
+    let [century, _, year, _, _, month, _, _] = numbers(stamp, 0, *b"0000-00-")?;
+    let [day, _, _, hour, _, _, minute, _] = numbers(stamp, 8, *b"00T00:00")?;
+    let [.., second, _] = numbers(stamp, 11, *b"00:00:00")?;
     let mut time = Time {
-        year: Some(year),
+        year: Some(u16::from(century) * 100 + u16::from(year)),
         month,
         day,
         hour,
@@ -166,12 +141,12 @@ pub(super) fn usual(text: &[u8], at: usize) -> Option<(Time, usize)> {
         micros: 0,
         offset: Some(0),
     };
-    if is_wrong || !is_valid(&time) {
+    if !is_valid(&time) {
         return None;
     }
     let mut len = stamp.len();
     if let Some(b'.') = rest.first() {
-        let (micros, digits) = fraction(&rest[1..])?;
+        let (micros, digits) = fraction(&rest[1..]).filter(|&(_, digits)| digits > 0)?;
         time.micros = micros;
         len += 1 + digits;
     }
@@ -186,8 +161,27 @@ pub(super) fn usual(text: &[u8], at: usize) -> Option<(Time, usize)> {
     ends(&text[at + len..]).then_some((time, at + len))
 }
 
-/// `2026-11-27T10:00:00`, with a fraction and a zone where they follow.
-pub(super) fn iso(text: &[u8], at: usize) -> Option<(Time, usize)> {
+/// The numbers of two digits that stand where `form` has `00`, each in the place of its first
+/// digit; `None` where there are no digits or where what else `form` has is missing.
+///
+/// All eight bytes are one word: what differs from the form is a digit's value, or has to be 0.
+/// To these values is added what brings those that are too large to their highest bit. In words no
+/// byte carries into the next, for 99 fits into one.
+#[inline(always)]
+fn numbers(text: &[u8; 19], at: usize, form: [u8; 8]) -> Option<[u8; 8]> {
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(*text[at..].first_chunk()?);
+    let most = form.map(|mark| if mark == b'0' { 0x80 - 10 } else { 0x80 - 1 });
+    let digits = word ^ u64::from_le_bytes(form);
+    let sums = (digits & !HIGHS) + u64::from_le_bytes(most);
+    if (sums | digits) & HIGHS != 0 {
+        return None;
+    }
+    Some((digits * 10 + (digits >> 8)).to_le_bytes())
+}
+
+/// A time of ISO 8601 in any of the forms that are tolerated.
+pub(super) fn unusual(text: &[u8], at: usize) -> Option<(Time, usize)> {
     let date = text.get(at..at + 11)?;
     let year = two(&date[..2])? * 100 + two(&date[2..4])?;
     let (month, day) = (two(&date[5..7])?, two(&date[8..10])?);

@@ -3,12 +3,14 @@
 //! In the batch, what is found in it becomes spans. A text of its own (unescaped, or made by a
 //! step before) is shared by the values found in it.
 
+use std::iter;
+
 use bytes::Bytes;
 use vrl::value::Value;
 
 use super::Reason;
 use crate::event::{
-    Event, Found, Key, Slot, Span, find, parse_json, structured_data_value, write_plain_slot,
+    Event, Field, Found, Key, Slot, Span, find, parse_json, structured_data_value, write_plain_slot,
 };
 use crate::protocol;
 
@@ -101,6 +103,20 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Adds a part of it as a field of text; see [`add`].
+    #[inline(always)]
+    pub fn add_text(
+        &self,
+        list: &mut Vec<Field>,
+        name: &'static &'static str,
+        part: protocol::Span,
+    ) {
+        match self {
+            Place::Batch(_, span) => add(list, name, || Slot::Text(ours(part).within(*span))),
+            Place::Own(own) => add(list, name, || shared_text(own, part)),
+        }
+    }
+
     /// A part of it as a slot of valid JSON.
     #[inline]
     pub fn json_slot(&self, part: protocol::Span) -> Slot {
@@ -128,6 +144,22 @@ impl<'a> Place<'a> {
             Place::Own(own) => shared_key(ours(part).of(own)),
         }
     }
+}
+
+/// Adds a field that is not in `list` yet.
+///
+/// The slot is made when there is room for it, and in its place. `Vec::push` would make it
+/// elsewhere first, to have something to drop if it found no room, and copy it: that is as long.
+#[inline(always)]
+pub(in crate::steps) fn add(
+    list: &mut Vec<Field>,
+    name: &'static &'static str,
+    slot: impl FnOnce() -> Slot,
+) {
+    list.extend(iter::once_with(|| Field {
+        key: Key::Static(name),
+        slot: slot(),
+    }));
 }
 
 /// A part of a text that is not in the batch. Not inlined, for it is rare and long.

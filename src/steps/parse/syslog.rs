@@ -9,10 +9,10 @@
 
 use bytes::Bytes;
 
-use super::place::Place;
+use super::place::{Place, add};
 use super::{List, Parser, Reason};
 use crate::event::zone::{KeptZone, Zone};
-use crate::event::{Event, Field, Fielded, Key, Shared, Slot, Span};
+use crate::event::{Event, Field, Fielded, Shared, Slot, Span};
 use crate::pipeline::descriptor::{Kind, Opt};
 use crate::pipeline::options::{Mistake, Options};
 use crate::protocol;
@@ -128,25 +128,33 @@ impl Reader {
         let message = &self.message;
         let time = message.time.as_ref();
         if let Some(micros) = time.and_then(|time| self.times.micros(time)) {
-            add(list, &"timestamp", Slot::time(micros));
+            add(list, &"timestamp", || Slot::time(micros));
         }
-        add_text(list, &"host", place, message.host);
-        add_text(list, &"app", place, message.app);
-        add_text(list, &"procid", place, message.procid);
-        add_text(list, &"msgid", place, message.msgid);
+        let mut add_text = |name, part: Option<protocol::Span>| {
+            if let Some(part) = part {
+                place.add_text(list, name, part);
+            }
+        };
+        add_text(&"host", message.host);
+        add_text(&"app", message.app);
+        add_text(&"procid", message.procid);
+        add_text(&"msgid", message.msgid);
         if let Some(priority) = message.priority {
             let (facility, severity) = (priority.facility(), priority.severity());
-            let word = Slot::Word(&FACILITY_WORDS[usize::from(facility)]);
-            add(list, &"facility", word);
-            let word = Slot::Word(&SEVERITY_WORDS[usize::from(severity)]);
-            add(list, &"severity", word);
-            add(list, &"facility_code", Slot::Integer(facility.into()));
-            add(list, &"severity_code", Slot::Integer(severity.into()));
+            let word = &FACILITY_WORDS[usize::from(facility)];
+            add(list, &"facility", || Slot::Word(word));
+            let word = &SEVERITY_WORDS[usize::from(severity)];
+            add(list, &"severity", || Slot::Word(word));
+            add(list, &"facility_code", || Slot::Integer(facility.into()));
+            add(list, &"severity_code", || Slot::Integer(severity.into()));
         }
-        add_text(list, &"message", place, message.message);
+        if let Some(part) = message.message {
+            place.add_text(list, &"message", part);
+        }
         if let Some(part) = message.structured_data {
-            let slot = place.structured_data_slot(part);
-            add(list, &"structured_data", slot);
+            add(list, &"structured_data", || {
+                place.structured_data_slot(part)
+            });
         }
     }
 }
@@ -164,25 +172,6 @@ impl Times {
             };
         }
         Some(self.last.micros + i64::from(time.micros))
-    }
-}
-
-#[inline(always)]
-fn add(list: &mut Vec<Field>, name: &'static &'static str, slot: Slot) {
-    let key = Key::Static(name);
-    list.push(Field { key, slot });
-}
-
-/// Adds a part of the message as a text, where it is there.
-#[inline(always)]
-fn add_text(
-    list: &mut Vec<Field>,
-    name: &'static &'static str,
-    place: &Place<'_>,
-    part: Option<protocol::Span>,
-) {
-    if let Some(part) = part {
-        add(list, name, place.text_slot(part));
     }
 }
 

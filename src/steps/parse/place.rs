@@ -3,8 +3,6 @@
 //! In the batch, what is found in it becomes spans. A text of its own (unescaped, or made by a
 //! step before) is shared by the values found in it.
 
-use std::iter;
-
 use bytes::Bytes;
 use vrl::value::Value;
 
@@ -148,18 +146,29 @@ impl<'a> Place<'a> {
 
 /// Adds a field that is not in `list` yet.
 ///
-/// The slot is made when there is room for it, and in its place. `Vec::push` would make it
-/// elsewhere first, to have something to drop if it found no room, and copy it: that is as long.
+/// Where `Vec::push` might find no room it has to keep the field elsewhere, to drop it then, and to
+/// copy it. That takes as long as to make it, so it is asked only where there is room, and what is
+/// made is written in its place.
 #[inline(always)]
 pub(in crate::steps) fn add(
     list: &mut Vec<Field>,
     name: &'static &'static str,
     slot: impl FnOnce() -> Slot,
 ) {
-    list.extend(iter::once_with(|| Field {
-        key: Key::Static(name),
-        slot: slot(),
-    }));
+    let key = Key::Static(name);
+    if list.len() < list.capacity() {
+        let slot = slot();
+        list.push(Field { key, slot });
+    } else {
+        let slot = slot();
+        grow(list, Field { key, slot });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn grow(list: &mut Vec<Field>, field: Field) {
+    list.push(field);
 }
 
 /// A part of a text that is not in the batch. Not inlined, for it is rare and long.

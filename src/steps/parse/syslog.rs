@@ -104,8 +104,7 @@ impl Reader {
     }
 
     /// The event of the message that is `raw` of `bytes`, and the message, whose ranges are of
-    /// that text. One that is not
-    /// syslog stays raw and is marked `parse_error` with the reason.
+    /// that text. One that is not syslog stays raw and is marked `parse_error` with the reason.
     pub fn event(&mut self, bytes: &Bytes, raw: Span) -> (Event, Result<&Message, SyslogError>) {
         let place = Place::Batch(bytes, raw);
         match parse_into(raw.of(bytes), &mut self.message) {
@@ -164,14 +163,20 @@ impl Times {
         let second = Time { micros: 0, ..*time };
         let is_last = self.last.time == Some(second) && self.last.received == self.received;
         if !is_last {
-            let micros = resolve(&second, self.received, &mut self.clocks)?;
-            self.last = LastTime {
-                time: Some(second),
-                received: self.received,
-                micros,
-            };
+            self.last = self.of(second)?;
         }
         Some(self.last.micros + i64::from(time.micros))
+    }
+
+    /// What a second is that is not the last one again. Not inlined, for that is rare.
+    #[inline(never)]
+    fn of(&mut self, second: Time) -> Option<LastTime> {
+        let micros = resolve(&second, self.received, &mut self.clocks)?;
+        Some(LastTime {
+            time: Some(second),
+            received: self.received,
+            micros,
+        })
     }
 }
 

@@ -29,6 +29,7 @@ pub mod logfmt;
 mod netstring;
 mod octet_counted;
 mod plain_lines;
+mod scan;
 pub mod syslog;
 mod whole;
 

@@ -190,6 +190,34 @@ fn errors_say_what_and_where() {
     );
 }
 
+/// Against the slow way: what stands up to the next blank is all digits, not too many, or a dash.
+#[test]
+fn a_number_is_digits_up_to_a_blank_or_a_dash() {
+    let mut values: Vec<String> = vec![String::new()];
+    for length in 0..4 {
+        let of_length = |value: &&String| value.len() == length;
+        let shorter: Vec<String> = values.iter().filter(of_length).cloned().collect();
+        for value in shorter {
+            values.extend(["0", "9", "-", "x", "/", ":"].map(|end| format!("{value}{end}")));
+        }
+    }
+    values.extend((16..=20).map(|digits| "7".repeat(digits)));
+    for value in values {
+        let is_digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = (1..=18).contains(&value.len()) && is_digits;
+        for after in ["", " \"r\" \"a\""] {
+            let line = format!("h - - [t] \"GET\" 200 {value}{after}");
+            let mut fields = Vec::new();
+            let parsed = parse(line.as_bytes(), &mut fields);
+            assert_eq!(parsed.is_ok(), is_number || value == "-", "{line}");
+            let size = fields.iter().find(|field| *field.name == "size");
+            let size = size.map(|field| field.value.of(line.as_bytes()));
+            let expected = is_number.then_some(value.as_bytes());
+            assert_eq!(size, expected, "{line}");
+        }
+    }
+}
+
 #[test]
 fn escapes_of_both_servers() {
     let check = |value: &str, expected: &[u8]| {

@@ -13,11 +13,12 @@ mod time;
 
 use std::fmt;
 
-use memchr::{memchr, memchr2, memrchr_iter};
+use memchr::{memchr, memrchr_iter};
 
-pub use time::{rfc3339_into, unix_seconds};
+pub use time::{TIME_BYTES, rfc3339_into, unix_seconds};
 
 use super::frames::{CHUNK_BYTES_MAX, Span};
+use super::scan::{find_byte, find_either};
 
 /// Most digits of an integer field: it fits into 64 bits with a sign.
 pub const DIGITS_MAX: usize = 18;
@@ -77,13 +78,26 @@ fn wrong(offset: usize, what: &'static str) -> ClfError {
 /// Lists the fields of an access-log line in `out` (cleared first), in the order of the line.
 pub fn parse(text: &[u8], out: &mut Vec<Field>) -> Result<(), ClfError> {
     out.clear();
-    parse_each(text, |field| out.push(field))
+    parse_each(text, out)
+}
+
+/// Who is given the fields of a line. A trait and no closure, so that it can say
+/// `#[inline(always)]`: where the kind of a field is known nobody asks for it again.
+pub trait Found {
+    /// A field that is there.
+    fn found(&mut self, field: Field);
+}
+
+impl Found for Vec<Field> {
+    fn found(&mut self, field: Field) {
+        self.push(field);
+    }
 }
 
 /// As [`parse`], handing each field to `found`; no name comes twice. After an error all that was
 /// found is to be forgotten.
 #[inline]
-pub fn parse_each(text: &[u8], found: impl FnMut(Field)) -> Result<(), ClfError> {
+pub fn parse_each(text: &[u8], found: &mut impl Found) -> Result<(), ClfError> {
     if text.len() > CHUNK_BYTES_MAX {
         return Err(wrong(CHUNK_BYTES_MAX, "text is longer than 4 GiB"));
     }
@@ -110,17 +124,18 @@ struct Line<'a, F> {
     at: usize,
     /// There is a backslash somewhere: most lines have none.
     has_escapes: bool,
-    found: F,
+    found: &'a mut F,
 }
 
-impl<F: FnMut(Field)> Line<'_, F> {
+impl<F: Found> Line<'_, F> {
     /// Adds a field unless it is absent.
+    #[inline(always)]
     fn add(&mut self, name: &'static &'static str, start: usize, end: usize, kind: Kind) {
         let value = Span::new(start, end);
         let bytes = value.of(self.text);
         if bytes != b"-" {
             let escaped = self.has_escapes && memchr(b'\\', bytes).is_some();
-            (self.found)(Field {
+            self.found.found(Field {
                 name,
                 value,
                 kind,
@@ -137,11 +152,9 @@ impl<F: FnMut(Field)> Line<'_, F> {
             .strip_suffix(b"] ")
             .ok_or(wrong(quote, "no time in brackets before the request"))?;
         let bracket = blank_and_bracket(head).ok_or(wrong(0, "no time in brackets"))?;
-        let spaces = memchr(b' ', &head[..bracket]).and_then(|first| {
-            let second = memchr(b' ', &head[first + 1..bracket])?;
-            Some((first, first + 1 + second))
-        });
-        let Some((first, second)) = spaces else {
+        let blank = |from| find_byte(self.text, from, b' ').filter(|&at| at < bracket);
+        let blanks = blank(0).and_then(|first| Some((first, blank(first + 1)?)));
+        let Some((first, second)) = blanks else {
             return Err(wrong(0, "expected host, ident and user before the time"));
         };
         if first == 0 || second == first + 1 || second + 1 == bracket {
@@ -182,14 +195,19 @@ impl<F: FnMut(Field)> Line<'_, F> {
     }
 
     /// A space, then digits or `-`.
+    #[inline(always)]
     fn number(&mut self, name: &'static &'static str) -> Result<(), ClfError> {
         self.space()?;
         let start = self.at;
         let rest = &self.text[start..];
-        let len = memchr(b' ', rest).unwrap_or(rest.len());
-        let digits = &rest[..len];
-        let number = (1..=DIGITS_MAX).contains(&len) && digits.iter().all(u8::is_ascii_digit);
-        if !number && digits != b"-" {
+        let mut digits = 0;
+        while let Some(b'0'..=b'9') = rest.get(digits) {
+            digits += 1;
+        }
+        let is_absent = rest.first() == Some(&b'-');
+        let len = if is_absent { 1 } else { digits };
+        let ends = matches!(rest.get(len), None | Some(b' '));
+        if !(1..=DIGITS_MAX).contains(&len) || !ends {
             return Err(wrong(start, "expected a number"));
         }
         self.at += len;
@@ -226,10 +244,12 @@ impl<F: FnMut(Field)> Line<'_, F> {
     }
 
     /// Offset of the first quote from `from` on that no backslash escapes.
+    #[inline(always)]
     fn quote(&self, from: usize) -> Option<usize> {
         if self.has_escapes {
             return unescaped_quote(self.text, from);
         }
+        // Texts in quotes are long: this is what `memchr` is for.
         memchr(b'"', self.text.get(from..)?).map(|offset| from + offset)
     }
 
@@ -253,30 +273,31 @@ fn blank_and_bracket(text: &[u8]) -> Option<usize> {
 }
 
 /// As [`Line::quote`], where there are backslashes.
+#[inline(never)] // there are none in most lines
 fn unescaped_quote(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
-    loop {
-        at += memchr2(b'"', b'\\', text.get(at..)?)?;
+    while at <= text.len() {
+        at = find_either(text, at, b'"', b'\\')?;
         if text[at] == b'"' {
             return Some(at);
         }
         at += 2;
     }
+    None
 }
 
 /// Where the method and the path of `METHOD PATH HTTP/1.1` end.
 fn request_parts(request: &[u8]) -> Option<(usize, usize)> {
-    let method_end = memchr(b' ', request)?;
+    let method_end = find_byte(request, 0, b' ')?;
     let method = &request[..method_end];
-    let path_len = memchr(b' ', &request[method_end + 1..])?;
-    let path_end = method_end + 1 + path_len;
+    let path_end = find_byte(request, method_end + 1, b' ')?;
     let protocol = request[path_end + 1..].strip_prefix(b"HTTP/")?;
     let version = |&byte: &u8| byte.is_ascii_digit() || byte == b'.';
     let known = (1..=METHOD_BYTES_MAX).contains(&method_end)
         && method
             .iter()
             .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
-        && path_len > 0
+        && path_end > method_end + 1
         && !protocol.is_empty()
         && protocol.iter().all(version);
     known.then_some((method_end, path_end))

@@ -7,6 +7,9 @@ use super::super::calendar::{
     DAY_SECONDS, civil_from_days, days_from_civil, month, month_days, two,
 };
 
+/// Length of every time, in bytes.
+pub const TIME_BYTES: usize = 26;
+
 /// Seconds since 1970 of `23/Nov/2026:18:42:00 +0000`; `None` where it is no such time. Years
 /// from 1 to 9998, so that every result can be written with four digits.
 pub fn unix_seconds(time: &[u8]) -> Option<i64> {

@@ -61,7 +61,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format.
+    /// Every format, in the order of their codes.
     pub const ALL: [Format; 8] = [
         Format::Rfc5424,
         Format::Rfc5424NoData,
@@ -142,11 +142,22 @@ fn wrong(offset: usize, what: &'static str) -> SyslogError {
 /// It is empty, its priority is none, its RFC 5424 header is broken, or it has neither a priority
 /// nor a time.
 pub fn parse(text: &[u8]) -> Result<Message, SyslogError> {
+    let mut message = Message::default();
+    parse_into(text, &mut message)?;
+    Ok(message)
+}
+
+/// As [`parse`], in the place of the message before: a message is large to be moved about. After
+/// an error there is nothing of use in it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_into(text: &[u8], message: &mut Message) -> Result<(), SyslogError> {
+    *message = Message::default();
     if text.len() > CHUNK_BYTES_MAX {
         return Err(wrong(CHUNK_BYTES_MAX, "text is longer than 4 GiB"));
     }
     let text = trimmed(text);
-    let mut message = Message::default();
     let at = match text.first() {
         Some(b'<') => {
             let (priority, at) = priority::read(text)?;
@@ -157,12 +168,12 @@ pub fn parse(text: &[u8]) -> Result<Message, SyslogError> {
         None => return Err(wrong(0, "the message is empty")),
     };
     if at > 0 && rfc5424::begins(&text[at..]) {
-        rfc5424::read(text, at, &mut message)?;
+        rfc5424::read(text, at, message)?;
     } else {
-        rfc3164::read(text, at, &mut message)?;
+        rfc3164::read(text, at, message)?;
     }
-    message.overlong = overlong(&message);
-    Ok(message)
+    message.overlong = overlong(message);
+    Ok(())
 }
 
 /// How many bytes of `text` are an octet count (RFC 6587, 3.4.1) of exactly the message behind it,
@@ -211,6 +222,13 @@ fn nonempty(start: usize, end: usize) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn formats_are_listed_in_the_order_of_their_codes() {
+        for (index, format) in Format::ALL.into_iter().enumerate() {
+            assert_eq!(format as usize, index, "{format:?}");
+        }
+    }
 
     #[test]
     fn a_count_is_one_of_the_message_behind_it_and_nothing_else() {

@@ -7,6 +7,7 @@
 use super::time::{self, Time};
 use super::{Format, Message, SyslogError, nonempty, structured_data, wrong};
 use crate::protocol::Span;
+use crate::protocol::scan::find_byte;
 
 /// The field that stands for one that is absent.
 const NIL: &[u8] = b"-";
@@ -73,28 +74,36 @@ struct Header<'a> {
 
 impl Header<'_> {
     /// The next field as a range, up to its blank.
+    #[inline(always)]
     fn token(&mut self, missing: &'static str) -> Result<(usize, usize), SyslogError> {
         let start = self.at;
-        let len = self.text[start..].iter().position(|&byte| byte == b' ');
-        let Some(len) = len else {
+        let Some(end) = find_byte(self.text, start, b' ') else {
             return Err(wrong(self.text.len(), missing));
         };
-        self.at = start + len + 1;
-        Ok((start, start + len))
+        self.at = end + 1;
+        Ok((start, end))
     }
 
+    #[inline(always)]
     fn field(&mut self, missing: &'static str) -> Result<Option<Span>, SyslogError> {
         let (start, end) = self.token(missing)?;
-        let absent = start == end || &self.text[start..end] == NIL;
+        let is_nil = end == start + NIL.len() && self.text[start..].starts_with(NIL);
+        let absent = start == end || is_nil;
         Ok((!absent).then(|| Span::new(start, end)))
     }
 
     fn time(&mut self) -> Result<Option<Time>, SyslogError> {
+        if let Some((time, after)) = time::usual(self.text, self.at)
+            && self.text.get(after) == Some(&b' ')
+        {
+            self.at = after + 1;
+            return Ok(Some(time));
+        }
         let (start, end) = self.token("the header ends within the time")?;
         if &self.text[start..end] == NIL {
             return Ok(None);
         }
-        match time::iso(self.text, start) {
+        match time::unusual(self.text, start) {
             Some((time, after)) if after == end => Ok(Some(time)),
             _ => Err(wrong(start, "this is no time")),
         }

@@ -4,9 +4,8 @@
 //! does not make the meaning doubtful: several blanks between parameters, a blank before the
 //! closing bracket, a bare `]` within quotes.
 
-use memchr::memchr2;
-
 use super::{SyslogError, wrong};
+use crate::protocol::scan::{find_any, find_either};
 
 /// Most digits of a sequence number that is read.
 const SEQUENCE_DIGITS_MAX: usize = 18;
@@ -21,11 +20,13 @@ pub(super) fn read(text: &[u8], at: usize) -> Result<(usize, Option<u64>), Syslo
         let is_meta = &text[at + 1..id] == b"meta";
         at = id;
         loop {
-            let blanks = blanks(text, at);
-            at += blanks;
+            let before = at;
+            while text.get(at) == Some(&b' ') {
+                at += 1;
+            }
             match text.get(at) {
                 Some(b']') => break,
-                Some(_) if blanks > 0 => {}
+                Some(_) if at > before => {}
                 Some(_) => return Err(wrong(at, "expected a blank between parameters")),
                 None => return Err(wrong(at, "structured data without end")),
             }
@@ -38,11 +39,6 @@ pub(super) fn read(text: &[u8], at: usize) -> Result<(usize, Option<u64>), Syslo
         at += 1;
     }
     Ok((at, sequence))
-}
-
-fn blanks(text: &[u8], at: usize) -> usize {
-    let rest = text[at..].iter();
-    rest.take_while(|&&byte| byte == b' ').count()
 }
 
 /// The bytes that no name holds.
@@ -58,10 +54,9 @@ static NAME_ENDS: [bool; 256] = {
 
 /// The offset after a name that begins at `at`: an SD-ID or a PARAM-NAME.
 fn name(text: &[u8], at: usize) -> Result<usize, SyslogError> {
-    let ends = |&byte: &u8| NAME_ENDS[usize::from(byte)];
-    match text[at..].iter().position(ends) {
-        Some(0) => Err(wrong(at, "expected a name in structured data")),
-        Some(len) => Ok(at + len),
+    match find_any(text, at, &NAME_ENDS) {
+        Some(end) if end == at => Err(wrong(at, "expected a name in structured data")),
+        Some(end) => Ok(end),
         None => Err(wrong(text.len(), "structured data without end")),
     }
 }
@@ -73,17 +68,15 @@ fn parameter(text: &[u8], at: usize) -> Result<(usize, usize), SyslogError> {
         return Err(wrong(equals, "expected `=\"` after a name"));
     }
     let mut end = equals + 2;
-    loop {
-        let rest = text.get(end..);
-        let Some(offset) = rest.and_then(|rest| memchr2(b'"', b'\\', rest)) else {
-            return Err(wrong(equals + 1, "quote without end"));
-        };
-        end += offset;
-        if text[end] == b'"' {
-            return Ok((equals, end + 1));
+    while end <= text.len()
+        && let Some(found) = find_either(text, end, b'"', b'\\')
+    {
+        if text[found] == b'"' {
+            return Ok((equals, found + 1));
         }
-        end += 2;
+        end = found + 2;
     }
+    Err(wrong(equals + 1, "quote without end"))
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

@@ -119,7 +119,69 @@ pub(super) fn any(text: &[u8], at: usize) -> Option<(Time, usize)> {
 }
 
 /// `2026-11-27T10:00:00`, with a fraction and a zone where they follow.
-pub(super) fn iso(text: &[u8], at: usize) -> Option<(Time, usize)> {
+fn iso(text: &[u8], at: usize) -> Option<(Time, usize)> {
+    usual(text, at).or_else(|| unusual(text, at))
+}
+
+/// `2026-11-27T10:00:00.123+01:00`, as nearly all write it: with a `T` and a zone, and so without a
+/// blank. What is not of this form may be a time nevertheless, which [`unusual`] reads.
+#[inline]
+pub(super) fn usual(text: &[u8], at: usize) -> Option<(Time, usize)> {
+    let (stamp, rest) = text.get(at..)?.split_first_chunk::<19>()?;
+    let [century, _, year, _, _, month, _, _] = numbers(stamp, 0, *b"0000-00-")?;
+    let [day, _, _, hour, _, _, minute, _] = numbers(stamp, 8, *b"00T00:00")?;
+    let [.., second, _] = numbers(stamp, 11, *b"00:00:00")?;
+    let mut time = Time {
+        year: Some(u16::from(century) * 100 + u16::from(year)),
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        micros: 0,
+        offset: Some(0),
+    };
+    if !is_valid(&time) {
+        return None;
+    }
+    let mut len = stamp.len();
+    if let Some(b'.') = rest.first() {
+        let (micros, digits) = fraction(&rest[1..]).filter(|&(_, digits)| digits > 0)?;
+        time.micros = micros;
+        len += 1 + digits;
+    }
+    match text.get(at + len)? {
+        b'Z' => len += 1,
+        _ => {
+            let (offset, bytes) = numeric(&text[at + len..])?;
+            time.offset = Some(offset);
+            len += bytes;
+        }
+    }
+    ends(&text[at + len..]).then_some((time, at + len))
+}
+
+/// The numbers of two digits that stand where `form` has `00`, each in the place of its first
+/// digit; `None` where there are no digits or where what else `form` has is missing.
+///
+/// All eight bytes are one word: what differs from the form is a digit's value, or has to be 0.
+/// To these values is added what brings those that are too large to their highest bit. In words no
+/// byte carries into the next, for 99 fits into one.
+#[inline(always)]
+fn numbers(text: &[u8; 19], at: usize, form: [u8; 8]) -> Option<[u8; 8]> {
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(*text[at..].first_chunk()?);
+    let most = form.map(|mark| if mark == b'0' { 0x80 - 10 } else { 0x80 - 1 });
+    let digits = word ^ u64::from_le_bytes(form);
+    let sums = (digits & !HIGHS) + u64::from_le_bytes(most);
+    if (sums | digits) & HIGHS != 0 {
+        return None;
+    }
+    Some((digits * 10 + (digits >> 8)).to_le_bytes())
+}
+
+/// A time of ISO 8601 in any of the forms that are tolerated.
+pub(super) fn unusual(text: &[u8], at: usize) -> Option<(Time, usize)> {
     let date = text.get(at..at + 11)?;
     let year = two(&date[..2])? * 100 + two(&date[2..4])?;
     let (month, day) = (two(&date[5..7])?, two(&date[8..10])?);
@@ -199,51 +261,27 @@ impl Reader<'_> {
         let clock = self.text.get(self.at..self.at + 8)?;
         let (hour, minute) = (two(&clock[..2])?, two(&clock[3..5])?);
         let second = two(&clock[6..])?;
-        // Without a year 29 February is a date: 2000 had one.
-        let days = month_days(year.unwrap_or(2000), month);
-        let valid = clock[2] == b':'
-            && clock[5] == b':'
-            && (1..=12).contains(&month)
-            && (1..=days).contains(&day)
-            && hour <= 23
-            && minute <= 59
-            && second <= 60
-            && year.is_none_or(|year| (1..=9998).contains(&year));
-        if !valid {
-            return None;
-        }
-        self.at += 8;
-        Some(Time {
+        let mut time = Time {
             year: year.map(|year| year as u16),
             month: month as u8,
             day: day as u8,
             hour: hour as u8,
             minute: minute as u8,
             second: second as u8,
-            micros: self.fraction()?,
+            micros: 0,
             offset: None,
-        })
-    }
-
-    /// `.123` in microseconds; nothing there is 0, and more than nine digits are no fraction.
-    fn fraction(&mut self) -> Option<u32> {
-        let mark = matches!(self.peek(0), Some(b'.' | b','));
-        if !mark || !self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) {
-            return Some(0);
+        };
+        if clock[2] != b':' || clock[5] != b':' || !is_valid(&time) {
+            return None;
         }
-        self.at += 1;
-        let (mut micros, mut digits) = (0, 0);
-        while let Some(digit @ b'0'..=b'9') = self.peek(0) {
-            if digits < 6 {
-                micros = micros * 10 + u32::from(digit - b'0');
-            }
-            digits += 1;
-            self.at += 1;
-            if digits > 9 {
-                return None;
-            }
+        self.at += 8;
+        if matches!(self.peek(0), Some(b'.' | b',')) {
+            let (micros, digits) = fraction(&self.text[self.at + 1..])?;
+            time.micros = micros;
+            // A mark without digits is none: it stays.
+            self.at += if digits > 0 { 1 + digits } else { 0 };
         }
-        Some(micros * 10u32.pow(6u32.saturating_sub(digits)))
+        Some(time)
     }
 
     /// Zone and year behind the clock; see [`ends`].
@@ -334,6 +372,39 @@ impl Reader<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether it is a date and a time of day.
+#[inline]
+fn is_valid(time: &Time) -> bool {
+    // Without a year 29 February is a date: 2000 had one.
+    let (year, month, day) = (time.year.unwrap_or(2000), time.month, time.day);
+    // No month is shorter than 28 days: the calendar is asked only for what is later.
+    let in_month = || i64::from(day) <= month_days(year.into(), month.into());
+    (1..=9998).contains(&year)
+        && (1..=12).contains(&month)
+        && ((1..=28).contains(&day) || (day > 28 && in_month()))
+        && time.hour <= 23
+        && time.minute <= 59
+        && time.second <= 60
+}
+
+/// The digits of a fraction at the start of `text`, in microseconds, and how many they are, which
+/// may be none; more than nine are no fraction.
+#[inline]
+fn fraction(text: &[u8]) -> Option<(u32, usize)> {
+    const SCALE: [u32; 7] = [1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+    let (mut micros, mut digits) = (0, 0);
+    while let Some(digit @ b'0'..=b'9') = text.get(digits) {
+        if digits == 9 {
+            return None;
+        }
+        if digits < 6 {
+            micros = micros * 10 + u32::from(digit - b'0');
+        }
+        digits += 1;
+    }
+    Some((micros * SCALE[digits.min(6)], digits))
 }
 
 /// Whether a time may end before this: a blank, or a colon that is no part of an address, as in

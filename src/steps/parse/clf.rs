@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 
-use super::place::Place;
+use super::place::{Place, add};
 use super::{List, Parser, Reason};
-use crate::event::{self, Key, Slot};
+use crate::event::{self, Slot};
 use crate::protocol::clf::{self, Field, Kind};
 
 /// The parser.
@@ -19,16 +19,16 @@ pub(super) struct Clf {
 /// A time as it was written and what it means: lines come many in a second.
 #[derive(Debug, Default)]
 struct LastTime {
-    text: Vec<u8>,
+    text: Option<[u8; clf::TIME_BYTES]>,
     seconds: i64,
 }
 
 impl LastTime {
     fn seconds(&mut self, text: &[u8]) -> Option<i64> {
-        if self.text.is_empty() || self.text != text {
+        let text: &[u8; clf::TIME_BYTES] = text.try_into().ok()?;
+        if self.text.as_ref() != Some(text) {
             self.seconds = clf::unix_seconds(text)?;
-            self.text.clear();
-            self.text.extend_from_slice(text);
+            self.text = Some(*text);
         }
         Some(self.seconds)
     }
@@ -40,32 +40,52 @@ impl Parser for Clf {
         found.reserve(clf::FIELDS_MAX);
         // The parser gives no name twice.
         let parsed = found.fill(|list| {
-            clf::parse_each(text, |field| {
-                let slot = slot(place, text, &field, &mut self.last);
-                let key = Key::Static(field.name);
-                list.push(event::Field { key, slot });
-            })
+            let last = &mut self.last;
+            clf::parse_each(
+                text,
+                &mut Adding {
+                    place,
+                    text,
+                    last,
+                    list,
+                },
+            )
         });
         parsed.map_err(|error| format!("not an access-log line: {error}").into())
     }
 }
 
-#[inline(always)]
-fn slot(place: &Place<'_>, text: &[u8], field: &Field, last: &mut LastTime) -> Slot {
-    let value = field.value.of(text);
-    match field.kind {
-        Kind::Integer => Slot::Integer(integer(value)),
-        Kind::Text if field.escaped => {
-            let mut plain = Vec::new();
-            clf::unescape(value, &mut plain);
-            Slot::text(Bytes::from(plain))
+/// Adds the fields of a line to a list.
+struct Adding<'a> {
+    place: &'a Place<'a>,
+    /// What is at `place`.
+    text: &'a [u8],
+    last: &'a mut LastTime,
+    list: &'a mut Vec<event::Field>,
+}
+
+impl clf::Found for Adding<'_> {
+    #[inline(always)]
+    fn found(&mut self, field: Field) {
+        let value = field.value.of(self.text);
+        match field.kind {
+            Kind::Integer => add(self.list, field.name, || Slot::Integer(integer(value))),
+            Kind::Text if field.escaped => add(self.list, field.name, || unescaped(value)),
+            Kind::Text => self.place.add_text(self.list, field.name, field.value),
+            Kind::Time => match self.last.seconds(value) {
+                Some(seconds) => add(self.list, field.name, || Slot::time(seconds * 1_000_000)),
+                None => self.place.add_text(self.list, field.name, field.value),
+            },
         }
-        Kind::Text => place.text_slot(field.value),
-        Kind::Time => match last.seconds(value) {
-            Some(seconds) => Slot::time(seconds * 1_000_000),
-            None => place.text_slot(field.value),
-        },
     }
+}
+
+/// The text that an escaped value stands for. Not inlined, for it is rare.
+#[inline(never)]
+fn unescaped(value: &[u8]) -> Slot {
+    let mut plain = Vec::new();
+    clf::unescape(value, &mut plain);
+    Slot::text(Bytes::from(plain))
 }
 
 /// The number that the digits are: at most [`clf::DIGITS_MAX`], so that 64 bits hold it.

@@ -8,7 +8,7 @@ use vrl::value::Value;
 
 use super::Reason;
 use crate::event::{
-    Event, Found, Key, Slot, Span, find, parse_json, structured_data_value, write_plain_slot,
+    Event, Field, Found, Key, Slot, Span, find, parse_json, structured_data_value, write_plain_slot,
 };
 use crate::protocol;
 
@@ -93,10 +93,25 @@ impl<'a> Place<'a> {
     }
 
     /// A part of it as a slot of text.
+    #[inline]
     pub fn text_slot(&self, part: protocol::Span) -> Slot {
         match self {
             Place::Batch(_, span) => Slot::Text(ours(part).within(*span)),
-            Place::Own(own) => Slot::text(ours(part).share(own)),
+            Place::Own(own) => shared_text(own, part),
+        }
+    }
+
+    /// Adds a part of it as a field of text; see [`add`].
+    #[inline(always)]
+    pub fn add_text(
+        &self,
+        list: &mut Vec<Field>,
+        name: &'static &'static str,
+        part: protocol::Span,
+    ) {
+        match self {
+            Place::Batch(_, span) => add(list, name, || Slot::Text(ours(part).within(*span))),
+            Place::Own(own) => add(list, name, || shared_text(own, part)),
         }
     }
 
@@ -110,10 +125,11 @@ impl<'a> Place<'a> {
     }
 
     /// A part of it as a slot of structured data of syslog.
+    #[inline]
     pub fn structured_data_slot(&self, part: protocol::Span) -> Slot {
         match self {
             Place::Batch(_, span) => Slot::StructuredData(ours(part).within(*span)),
-            Place::Own(own) => Slot::Value(Box::new(structured_data_value(&ours(part).share(own)))),
+            Place::Own(own) => structured_value(own, part),
         }
     }
 
@@ -126,6 +142,45 @@ impl<'a> Place<'a> {
             Place::Own(own) => shared_key(ours(part).of(own)),
         }
     }
+}
+
+/// Adds a field that is not in `list` yet.
+///
+/// Where `Vec::push` might find no room it has to keep the field elsewhere, to drop it then, and to
+/// copy it. That takes as long as to make it, so it is asked only where there is room, and what is
+/// made is written in its place.
+#[inline(always)]
+pub(in crate::steps) fn add(
+    list: &mut Vec<Field>,
+    name: &'static &'static str,
+    slot: impl FnOnce() -> Slot,
+) {
+    let key = Key::Static(name);
+    if list.len() < list.capacity() {
+        let slot = slot();
+        list.push(Field { key, slot });
+    } else {
+        let slot = slot();
+        grow(list, Field { key, slot });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn grow(list: &mut Vec<Field>, field: Field) {
+    list.push(field);
+}
+
+/// A part of a text that is not in the batch. Not inlined, for it is rare and long.
+#[inline(never)]
+fn shared_text(own: &Bytes, part: protocol::Span) -> Slot {
+    Slot::text(ours(part).share(own))
+}
+
+/// As [`shared_text`], of structured data.
+#[inline(never)]
+fn structured_value(own: &Bytes, part: protocol::Span) -> Slot {
+    Slot::Value(Box::new(structured_data_value(&ours(part).share(own))))
 }
 
 /// A key with a text of its own.

@@ -9,14 +9,15 @@
 
 use bytes::Bytes;
 
-use super::place::Place;
+use super::place::{Place, add};
 use super::{List, Parser, Reason};
 use crate::event::zone::{KeptZone, Zone};
-use crate::event::{Event, Field, Fielded, Key, Shared, Slot, Span};
+use crate::event::{Event, Field, Fielded, Shared, Slot, Span};
 use crate::pipeline::descriptor::{Kind, Opt};
 use crate::pipeline::options::{Mistake, Options};
+use crate::protocol;
 use crate::protocol::syslog::{
-    FACILITIES, LocalOffsets, Message, Offsets, SEVERITIES, SyslogError, Time, parse, resolve,
+    FACILITIES, LocalOffsets, Message, Offsets, SEVERITIES, SyslogError, Time, parse_into, resolve,
 };
 
 /// The option that names the zone of times without one.
@@ -51,6 +52,14 @@ const SPARE_FIELDS: usize = 2;
 /// Makes events of messages.
 #[derive(Debug)]
 pub struct Reader {
+    times: Times,
+    /// The last message that was read.
+    message: Message,
+}
+
+/// What finds the instants that times stand for.
+#[derive(Debug)]
+struct Times {
     clocks: Clocks,
     /// When the messages came, in microseconds since 1970-01-01T00:00:00Z.
     received: i64,
@@ -79,28 +88,30 @@ impl Reader {
     /// A reader for messages whose times are of `zone` where they name none.
     pub fn new(zone: Zone) -> Reader {
         Reader {
-            clocks: Clocks(KeptZone::new(zone)),
-            received: 0,
-            last: LastTime::default(),
+            times: Times {
+                clocks: Clocks(KeptZone::new(zone)),
+                received: 0,
+                last: LastTime::default(),
+            },
+            message: Message::default(),
         }
     }
 
     /// When the next messages were received, in microseconds since 1970-01-01T00:00:00Z. Events
     /// do not carry it; it tells the year of times that have none.
     pub fn received_at(&mut self, micros: i64) {
-        self.received = micros;
+        self.times.received = micros;
     }
 
     /// The event of the message that is `raw` of `bytes`, and the message, whose ranges are of
-    /// that text. One that is not
-    /// syslog stays raw and is marked `parse_error` with the reason.
-    pub fn event(&mut self, bytes: &Bytes, raw: Span) -> (Event, Result<Message, SyslogError>) {
+    /// that text. One that is not syslog stays raw and is marked `parse_error` with the reason.
+    pub fn event(&mut self, bytes: &Bytes, raw: Span) -> (Event, Result<&Message, SyslogError>) {
         let place = Place::Batch(bytes, raw);
-        match parse(raw.of(bytes)) {
-            Ok(message) => {
+        match parse_into(raw.of(bytes), &mut self.message) {
+            Ok(()) => {
                 let mut fielded = Fielded::empty(raw, true);
-                self.fields(&place, &message, &mut fielded.list);
-                (Event::Fields(fielded), Ok(message))
+                self.fields(&place, &mut fielded.list);
+                (Event::Fields(fielded), Ok(&self.message))
             }
             Err(error) => {
                 let mut event = Event::Raw(raw);
@@ -110,61 +121,62 @@ impl Reader {
         }
     }
 
-    /// Adds the fields of a message that was read out of `place`; no name occurs twice.
-    fn fields(&mut self, place: &Place<'_>, message: &Message, list: &mut Vec<Field>) {
+    /// Adds the fields of the message, which was read out of `place`; no name occurs twice.
+    fn fields(&mut self, place: &Place<'_>, list: &mut Vec<Field>) {
         list.reserve(11 + SPARE_FIELDS);
-        let mut add = |name: &'static &'static str, slot| {
-            list.push(Field {
-                key: Key::Static(name),
-                slot,
-            });
-        };
-        if let Some(micros) = message.time.and_then(|time| self.micros(&time)) {
-            add(&"timestamp", Slot::time(micros));
+        let message = &self.message;
+        let time = message.time.as_ref();
+        if let Some(micros) = time.and_then(|time| self.times.micros(time)) {
+            add(list, &"timestamp", || Slot::time(micros));
         }
-        let words = [
-            (&"host", message.host),
-            (&"app", message.app),
-            (&"procid", message.procid),
-            (&"msgid", message.msgid),
-        ];
-        for (name, part) in words {
+        let mut add_text = |name, part: Option<protocol::Span>| {
             if let Some(part) = part {
-                add(name, place.text_slot(part));
+                place.add_text(list, name, part);
             }
-        }
+        };
+        add_text(&"host", message.host);
+        add_text(&"app", message.app);
+        add_text(&"procid", message.procid);
+        add_text(&"msgid", message.msgid);
         if let Some(priority) = message.priority {
-            add(
-                &"facility",
-                Slot::Word(&FACILITY_WORDS[usize::from(priority.facility())]),
-            );
-            add(
-                &"severity",
-                Slot::Word(&SEVERITY_WORDS[usize::from(priority.severity())]),
-            );
-            add(&"facility_code", Slot::Integer(priority.facility().into()));
-            add(&"severity_code", Slot::Integer(priority.severity().into()));
+            let (facility, severity) = (priority.facility(), priority.severity());
+            let word = &FACILITY_WORDS[usize::from(facility)];
+            add(list, &"facility", || Slot::Word(word));
+            let word = &SEVERITY_WORDS[usize::from(severity)];
+            add(list, &"severity", || Slot::Word(word));
+            add(list, &"facility_code", || Slot::Integer(facility.into()));
+            add(list, &"severity_code", || Slot::Integer(severity.into()));
         }
         if let Some(part) = message.message {
-            add(&"message", place.text_slot(part));
+            place.add_text(list, &"message", part);
         }
         if let Some(part) = message.structured_data {
-            add(&"structured_data", place.structured_data_slot(part));
+            add(list, &"structured_data", || {
+                place.structured_data_slot(part)
+            });
         }
     }
+}
 
+impl Times {
     fn micros(&mut self, time: &Time) -> Option<i64> {
         let second = Time { micros: 0, ..*time };
         let is_last = self.last.time == Some(second) && self.last.received == self.received;
         if !is_last {
-            let micros = resolve(&second, self.received, &mut self.clocks)?;
-            self.last = LastTime {
-                time: Some(second),
-                received: self.received,
-                micros,
-            };
+            self.last = self.of(second)?;
         }
         Some(self.last.micros + i64::from(time.micros))
+    }
+
+    /// What a second is that is not the last one again. Not inlined, for that is rare.
+    #[inline(never)]
+    fn of(&mut self, second: Time) -> Option<LastTime> {
+        let micros = resolve(&second, self.received, &mut self.clocks)?;
+        Some(LastTime {
+            time: Some(second),
+            received: self.received,
+            micros,
+        })
     }
 }
 
@@ -178,8 +190,8 @@ impl Parser for Reader {
     }
 
     fn parse(&mut self, place: &Place<'_>, found: &mut List<'_>) -> Result<(), Reason> {
-        let message = parse(place.bytes()).map_err(|error| reason(&error))?;
-        found.fill(|list| self.fields(place, &message, list));
+        parse_into(place.bytes(), &mut self.message).map_err(|error| reason(&error))?;
+        found.fill(|list| self.fields(place, list));
         Ok(())
     }
 }

@@ -147,6 +147,7 @@ fn what_is_no_time_is_refused() {
         "2026-13-01T22:14:15Z",
         "2026-00-01T22:14:15Z",
         "0000-01-01T22:14:15Z",
+        "9999-01-01T22:14:15Z",
         "2026-01-01T22:14:15+2400",
         "2026-01-01T22:14:15+1",
         "2026-01-01",
@@ -312,4 +313,43 @@ fn clocks_put_forward_and_back() {
         "2026-10-25T02:00:05Z",
         "2026-10-25T02:00:00Z",
     );
+}
+
+/// The usual form is read at fixed places: as the other way reads it, or not at all.
+#[test]
+fn the_usual_form_is_read_as_any_other() {
+    let mut read = 0;
+    let mut check = |text: &[u8]| {
+        let context = String::from_utf8_lossy(text).into_owned();
+        let found = usual(text, 0);
+        if found.is_some() {
+            assert_eq!(found, unusual(text, 0), "{context}");
+            read += 1;
+        }
+    };
+    for time in [
+        "2026-11-27T10:00:00Z",
+        "2024-02-29T23:59:60.123Z x",
+        "2023-02-29T00:00:00Z x",
+        "0001-01-31T00:00:00.123456789+01:00 ",
+        "9999-12-31T00:00:00-23:59: x",
+        "2000-04-31T00:00:00.1234567890Z",
+        "2026-11-27T10:00:00.Z x",
+        "2026-11-27T10:00:00.5-0130 x",
+        "2026-11-27T10:00:00+01 x",
+        "2026-11-27T10:00:00 x",
+    ] {
+        for cut in 0..=time.len() {
+            check(&time.as_bytes()[..cut]);
+        }
+        for at in 0..time.len() {
+            // Any byte in any place, its neighbours in the alphabet and its highest bit.
+            for byte in 0..=255 {
+                let mut text = time.as_bytes().to_vec();
+                text[at] = byte;
+                check(&text);
+            }
+        }
+    }
+    assert!(read > 1000, "{read} of the usual form");
 }

@@ -27,7 +27,7 @@ fn check(text: &str, expected: &[(&str, &str)]) {
     let found = fields(text);
     let shown: Vec<_> = found
         .iter()
-        .map(|field| (*field.name, &text[field.value.range()]))
+        .map(|field| (field.name.as_str(), &text[field.value.range()]))
         .collect();
     assert_eq!(shown, expected, "{text}");
 }

@@ -10,6 +10,9 @@ use super::{List, Parser, Reason};
 use crate::event::{self, Key, Slot};
 use crate::protocol::clf::{self, Field, Kind};
 
+/// The names of fields, by their number.
+static NAMES: [event::Name; clf::Name::TEXTS.len()] = event::Name::all(clf::Name::TEXTS);
+
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Clf {
@@ -42,7 +45,7 @@ impl Parser for Clf {
         let parsed = found.fill(|list| {
             clf::parse_each(text, |field| {
                 let slot = slot(place, text, &field, &mut self.last);
-                let key = Key::Static(field.name);
+                let key = Key::Static(&NAMES[field.name as usize]);
                 list.push(event::Field { key, slot });
             })
         });

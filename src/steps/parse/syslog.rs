@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::place::Place;
 use super::{List, Parser, Reason};
 use crate::event::zone::{KeptZone, Zone};
-use crate::event::{Event, Field, Fielded, Key, Shared, Slot, Span};
+use crate::event::{Event, Field, Fielded, Key, Name, Shared, Slot, Span, name};
 use crate::pipeline::descriptor::{Kind, Opt};
 use crate::pipeline::options::{Mistake, Options};
 use crate::protocol::syslog::{
@@ -41,9 +41,11 @@ pub fn timezone(options: &Options) -> Zone {
     named.unwrap_or_else(Zone::local)
 }
 
-/// In the memory that slots point into.
-static FACILITY_WORDS: [&str; 24] = FACILITIES;
-static SEVERITY_WORDS: [&str; 8] = SEVERITIES;
+/// The keywords of facilities, by their codes, for slots to point at.
+pub static FACILITY_WORDS: [Name; 24] = Name::all(FACILITIES);
+
+/// The keywords of severities, by their codes.
+pub static SEVERITY_WORDS: [Name; 8] = Name::all(SEVERITIES);
 
 /// Room for fields that later steps set.
 const SPARE_FIELDS: usize = 2;
@@ -113,20 +115,20 @@ impl Reader {
     /// Adds the fields of a message that was read out of `place`; no name occurs twice.
     fn fields(&mut self, place: &Place<'_>, message: &Message, list: &mut Vec<Field>) {
         list.reserve(11 + SPARE_FIELDS);
-        let mut add = |name: &'static &'static str, slot| {
+        let mut add = |name: &'static Name, slot| {
             list.push(Field {
                 key: Key::Static(name),
                 slot,
             });
         };
         if let Some(micros) = message.time.and_then(|time| self.micros(&time)) {
-            add(&"timestamp", Slot::time(micros));
+            add(name!("timestamp"), Slot::time(micros));
         }
         let words = [
-            (&"host", message.host),
-            (&"app", message.app),
-            (&"procid", message.procid),
-            (&"msgid", message.msgid),
+            (name!("host"), message.host),
+            (name!("app"), message.app),
+            (name!("procid"), message.procid),
+            (name!("msgid"), message.msgid),
         ];
         for (name, part) in words {
             if let Some(part) = part {
@@ -135,21 +137,27 @@ impl Reader {
         }
         if let Some(priority) = message.priority {
             add(
-                &"facility",
+                name!("facility"),
                 Slot::Word(&FACILITY_WORDS[usize::from(priority.facility())]),
             );
             add(
-                &"severity",
+                name!("severity"),
                 Slot::Word(&SEVERITY_WORDS[usize::from(priority.severity())]),
             );
-            add(&"facility_code", Slot::Integer(priority.facility().into()));
-            add(&"severity_code", Slot::Integer(priority.severity().into()));
+            add(
+                name!("facility_code"),
+                Slot::Integer(priority.facility().into()),
+            );
+            add(
+                name!("severity_code"),
+                Slot::Integer(priority.severity().into()),
+            );
         }
         if let Some(part) = message.message {
-            add(&"message", place.text_slot(part));
+            add(name!("message"), place.text_slot(part));
         }
         if let Some(part) = message.structured_data {
-            add(&"structured_data", place.structured_data_slot(part));
+            add(name!("structured_data"), place.structured_data_slot(part));
         }
     }
 

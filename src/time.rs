@@ -73,14 +73,20 @@ impl WallTime {
     #[inline]
     pub fn rfc3339(self) -> [u8; RFC3339_BYTES] {
         let (second, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
-        let (last, mut text) = LAST_SECOND.get();
-        if last != Some(second) {
-            text = Civil::of(self).second_text();
-            LAST_SECOND.set((Some(second), text));
+        if LAST_SECOND.get().0 != second {
+            self.keep_second(second);
         }
+        // Loaded again: one place that it comes from is one copy.
+        let mut text = LAST_SECOND.get().1;
         let digits = (eight_digits(micros as u32) + ASCII_ZEROS).to_le_bytes();
         text[20..26].copy_from_slice(&digits[2..]);
         text
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_second(self, second: i64) {
+        LAST_SECOND.set((second, Civil::of(self).second_text()));
     }
 
     /// Writes what [`WallTime::rfc3339`] gives.
@@ -125,10 +131,13 @@ pub const RFC3339_BYTES: usize = 27;
 /// A time of RFC 3339 whose micros are still to be written.
 type SecondText = [u8; RFC3339_BYTES];
 
+/// A second that no time is in: they are a million times less than the least number.
+const NO_SECOND: i64 = i64::MIN;
+
 thread_local! {
     /// The second that was written last and its text: times come many in a second.
-    static LAST_SECOND: Cell<(Option<i64>, SecondText)> =
-        const { Cell::new((None, [0; RFC3339_BYTES])) };
+    static LAST_SECOND: Cell<(i64, SecondText)> =
+        const { Cell::new((NO_SECOND, [0; RFC3339_BYTES])) };
 }
 
 impl Civil {

@@ -109,7 +109,7 @@ pub fn find(bytes: &[u8], from: usize, end: usize, [one, other]: [u8; 2]) -> Opt
 
 /// The byte of the lowest hit.
 #[inline(always)]
-fn first(hits: u64) -> usize {
+pub fn first(hits: u64) -> usize {
     hits.trailing_zeros() as usize / 8
 }
 

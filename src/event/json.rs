@@ -130,18 +130,22 @@ fn write_shared(
 /// Writes the members of an object, the first of them after `separator`; answers what comes
 /// before the next member: a comma, or `separator` where there was none.
 fn write_list(list: &[Field], bytes: &[u8], mut separator: u8, pen: &mut Pen<'_>) -> u8 {
-    let mut index = 0;
-    while let Some(field) = list.get(index) {
-        if let Some(first) = member_span(field, bytes) {
-            let (whole, count) = run(first, &list[index..], bytes);
+    let mut rest = list;
+    while let [field, behind @ ..] = rest {
+        rest = behind;
+        if let Key::Static(name) = &field.key {
+            pen.name(separator, name);
+        } else if let Some(first) = member_span(field, bytes) {
+            let (whole, count) = run(first, behind, bytes);
             pen.byte(separator);
             pen.piece(bytes, whole);
-            index += count;
+            rest = &behind[count..];
+            separator = b',';
+            continue;
         } else {
             write_key(&field.key, separator, bytes, pen);
-            write_slot(&field.slot, bytes, pen);
-            index += 1;
         }
+        write_slot(&field.slot, bytes, pen);
         separator = b',';
     }
     separator
@@ -162,11 +166,12 @@ fn member_span(field: &Field, bytes: &[u8]) -> Option<Span> {
     }
 }
 
-/// How far members go on that stand side by side in the original with one comma between.
-fn run(first: Span, list: &[Field], bytes: &[u8]) -> (Span, usize) {
+/// How far members go on that stand side by side in the original with one comma between, and how
+/// many they are beside the first.
+fn run(first: Span, behind: &[Field], bytes: &[u8]) -> (Span, usize) {
     let mut whole = first;
-    let mut count = 1;
-    for field in &list[1..] {
+    let mut count = 0;
+    for field in behind {
         match member_span(field, bytes) {
             Some(next) if next.start == whole.end + 1 && bytes[whole.end as usize] == b',' => {
                 whole.end = next.end;
@@ -179,7 +184,7 @@ fn run(first: Span, list: &[Field], bytes: &[u8]) -> (Span, usize) {
 }
 
 /// Writes a name between `separator` and a colon.
-#[inline(always)]
+#[inline(never)]
 fn write_key(key: &Key, separator: u8, bytes: &[u8], pen: &mut Pen<'_>) {
     match key {
         Key::Static(name) => return pen.name(separator, name),

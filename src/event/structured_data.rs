@@ -154,10 +154,73 @@ fn add(parameters: &mut ObjectMap, name: &[u8], value: Value) {
 /// Writes the object that `span` of `bytes` means as JSON.
 pub fn write_json(bytes: &[u8], span: Span, pen: &mut Pen<'_>) {
     let before = pen.mark();
+    if write_plain(bytes, span.range(), pen).is_some() {
+        return;
+    }
+    pen.back_to(before);
     if write_members(bytes, span.range(), pen).is_none() {
         pen.back_to(before);
         let object = object(&Bytes::copy_from_slice(span.of(bytes)));
         pen.value(&Value::Object(object));
+    }
+}
+
+/// As [`write_members`], in one go, where nothing is escaped or has to be, as usual; `None` for
+/// anything else.
+fn write_plain(bytes: &[u8], text: Range<usize>, pen: &mut Pen<'_>) -> Option<()> {
+    let mut ids = Seen::default();
+    let (mut at, mut separator) = (text.start, b'{');
+    while at < text.end {
+        let start = at + 1;
+        if bytes[at] != b'[' {
+            return None;
+        }
+        pen.bytes([separator, b'"']);
+        let end = pen.until(bytes, start, |word| {
+            eight::equal(word, b' ') | eight::equal(word, b']')
+        })?;
+        let id = &bytes[start..end];
+        if bytes[end] != b' ' && bytes[end] != b']' {
+            return None;
+        }
+        ids.add_ascii(id, || has_id(bytes, text.start..at, id))?;
+        pen.bytes(*b"\":");
+        at = write_plain_parameters(bytes, end, pen)?;
+        separator = b',';
+    }
+    pen.close(separator);
+    // What was read beyond the end is none of the text's.
+    (at == text.end).then_some(())
+}
+
+/// Writes the object of the parameters that begin at `first`; answers where the element ends.
+#[inline(always)]
+fn write_plain_parameters(bytes: &[u8], first: usize, pen: &mut Pen<'_>) -> Option<usize> {
+    let mut names = Seen::default();
+    let (mut at, mut separator) = (first, b'{');
+    loop {
+        let before = at;
+        while *bytes.get(at)? == b' ' {
+            at += 1;
+        }
+        if bytes[at] == b']' {
+            pen.close(separator);
+            return Some(at + 1);
+        }
+        pen.bytes([separator, b'"']);
+        let equals = pen.until(bytes, at, |word| eight::equal(word, b'='))?;
+        let name = &bytes[at..equals];
+        if bytes.get(equals..equals + 2) != Some(b"=\"") {
+            return None;
+        }
+        names.add_ascii(name, || has_name(bytes, first..before, name))?;
+        pen.bytes(*b"\":\"");
+        at = pen.until(bytes, equals + 2, |_| 0)?;
+        if bytes[at] != b'"' {
+            return None;
+        }
+        pen.byte(b'"');
+        (at, separator) = (at + 1, b',');
     }
 }
 
@@ -253,7 +316,14 @@ impl Seen {
     /// Adds a name; `None` where it is there already, for which `is_there` looks if it may be, or
     /// there is no room. Names that are not UTF-8 may become the same text and are not compared.
     fn add(&mut self, name: &[u8], is_there: impl FnOnce() -> bool) -> Option<()> {
-        let no_room = self.count == COMPARED_MAX || !name.is_ascii();
+        name.is_ascii().then_some(())?;
+        self.add_ascii(name, is_there)
+    }
+
+    /// The same for a name that is ASCII.
+    #[inline(always)]
+    fn add_ascii(&mut self, name: &[u8], is_there: impl FnOnce() -> bool) -> Option<()> {
+        let no_room = self.count == COMPARED_MAX;
         let last = name.last().copied().unwrap_or(0);
         let bit = 1 << (((name.len() as u8).wrapping_mul(7) ^ last) % 64);
         let may_be = self.bits & bit != 0;

@@ -134,7 +134,8 @@ impl<'a> Pen<'a> {
     pub fn word(&mut self, word: &Name) {
         match word.block() {
             Some([_, block @ ..]) => {
-                *self.next() = *block;
+                let next = self.next();
+                *next = *block;
                 self.at += word.len() + 2;
             }
             None => self.text_of(word.as_bytes()),
@@ -196,7 +197,7 @@ impl<'a> Pen<'a> {
     }
 
     /// A text of 8 to 16 bytes, which begins and ends with these.
-    #[inline(always)]
+    #[inline(never)]
     fn quote_two_words(&mut self, text: &[u8], first: [u8; 8], last: [u8; 8]) {
         let hits = [first, last].map(|word| eight::not_plain(u64::from_le_bytes(word)));
         if hits[0] | hits[1] != 0 {
@@ -256,13 +257,41 @@ impl<'a> Pen<'a> {
         out.push(b'"');
     }
 
+    /// Some bytes, as they stand.
+    #[inline(always)]
+    pub fn bytes<const COUNT: usize>(&mut self, bytes: [u8; COUNT]) {
+        *self.next() = bytes;
+        self.at += COUNT;
+    }
+
+    /// What `bytes` are from `from` up to one that `ends` has a hit for, or that is not plain, as
+    /// they stand. Answers where that is; `None` where the bytes end within a word of it.
+    #[inline(always)]
+    pub fn until(&mut self, bytes: &[u8], from: usize, ends: impl Fn(u64) -> u64) -> Option<usize> {
+        let mut at = from;
+        loop {
+            let block = bytes.get(at..)?.first_chunk()?;
+            *self.next() = *block;
+            let word = u64::from_le_bytes(*block);
+            let hits = eight::not_plain(word) | ends(word);
+            if hits != 0 {
+                let count = eight::first(hits);
+                self.at += count;
+                return Some(at + count);
+            }
+            self.at += block.len();
+            at += block.len();
+        }
+    }
+
     /// What `span` of `bytes` is, as it stands.
     #[inline]
     pub fn piece(&mut self, bytes: &[u8], span: Span) {
         let piece = span.of(bytes);
         match bytes[span.start as usize..].first_chunk() {
             Some(block) if piece.len() <= BLOCK_BYTES => {
-                *self.next::<BLOCK_BYTES>() = *block;
+                let next = self.next::<BLOCK_BYTES>();
+                *next = *block;
                 self.at += piece.len();
             }
             _ => self.copy(piece),
@@ -302,6 +331,7 @@ impl<'a> Pen<'a> {
     #[inline]
     pub fn integer(&mut self, number: i64) {
         match u32::try_from(number) {
+            Ok(digit @ 0..10) => self.byte(b'0' + digit as u8),
             Ok(number @ 0..100_000_000) => {
                 let digits = eight_digits(number);
                 // Zeros in front, but for the last digit.

@@ -201,12 +201,12 @@ pub const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
 pub const fn eight_digits(number: u32) -> u64 {
     debug_assert!(number < 100_000_000);
     let number = number as u64;
-    let fours = number / 10_000 | (number % 10_000) << 32;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
     // Both factors are a little more than a power of two over the divisor, exact to below it.
-    let hundreds = (fours * 10_486 >> 20) & 0x0000_007f_0000_007f;
-    let twos = hundreds | (fours - hundreds * 100) << 16;
-    let tens = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
-    tens | (twos - tens * 10) << 8
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
 }
 
 /// A source of time: one of the five seams to the operating system.

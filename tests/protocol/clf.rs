@@ -70,7 +70,7 @@ fn combined_and_common() {
         .into_iter()
         .filter(|field| field.kind == Kind::Integer);
     assert_eq!(
-        integers.map(|field| *field.name).collect::<Vec<_>>(),
+        integers.map(|field| field.name.as_str()).collect::<Vec<_>>(),
         ["status", "size"]
     );
 }
@@ -107,7 +107,7 @@ fn client_text_moves_no_field() {
     let escaped: Vec<_> = fields(CORPUS[3])
         .iter()
         .filter(|f| f.escaped)
-        .map(|f| *f.name)
+        .map(|f| f.name.as_str())
         .collect();
     assert_eq!(escaped, ["path", "agent"]);
 }

@@ -427,6 +427,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_it_is_none_of_it() {
+        let text = br#"[a b="c" dd="a longer value"][longer@12345 e="\"]"] [x y=""] [z]  q="r"]"#;
+        let written = |bytes: &[u8], len: usize| {
+            let mut out = Vec::new();
+            json::with_pen(&mut out, |pen| {
+                write_json(bytes, Span::new(0, len), pen);
+            });
+            String::from_utf8(out).unwrap()
+        };
+        for len in 0..text.len() {
+            assert_eq!(written(text, len), written(&text[..len], len), "{len}");
+        }
+    }
+
+    #[test]
     fn what_is_repeated_is_a_list() {
         check(
             r#"[origin ip="::1" ip="::2" ip="::3"]"#,

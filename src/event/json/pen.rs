@@ -334,8 +334,7 @@ impl<'a> Pen<'a> {
             Ok(digit @ 0..10) => self.byte(b'0' + digit as u8),
             Ok(number @ 0..100_000_000) => {
                 let digits = eight_digits(number);
-                // Zeros in front, but for the last digit.
-                let zeros = (digits | 1 << 56).trailing_zeros() / 8;
+                let zeros = digits.trailing_zeros() / 8;
                 *self.next() = ((digits + ASCII_ZEROS) >> (8 * zeros)).to_le_bytes();
                 self.at += 8 - zeros as usize;
             }

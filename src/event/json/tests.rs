@@ -1,5 +1,6 @@
 //! What the pen writes, held against a writer that takes one byte at a time and knows no room,
-//! no block and no span.
+//! no block and no word: random events from seeds, and every byte in every place of texts of
+//! every length, with and without bytes behind them.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

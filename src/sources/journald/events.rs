@@ -57,19 +57,13 @@ fn event(entry: &Entry, bytes: &Bytes, has_all_fields: bool) -> Event {
         text.parse::<i64>().ok()
     };
     let either = |first: &[u8], second: &[u8]| find(first).or_else(|| find(second));
-    add(
-        name!("timestamp"),
-        number(b"__realtime_timestamp").map(Slot::time),
-    );
+    let time = number(b"__realtime_timestamp");
+    let app = either(b"syslog_identifier", b"_comm");
+    let procid = either(b"_pid", b"syslog_pid");
+    add(name!("timestamp"), time.map(Slot::time));
     add(name!("host"), find(b"_hostname").map(Slot::Text));
-    add(
-        name!("app"),
-        either(b"syslog_identifier", b"_comm").map(Slot::Text),
-    );
-    add(
-        name!("procid"),
-        either(b"_pid", b"syslog_pid").map(Slot::Text),
-    );
+    add(name!("app"), app.map(Slot::Text));
+    add(name!("procid"), procid.map(Slot::Text));
     let codes: [(&[u8], _, _, &'static [Name]); 2] = [
         (
             b"syslog_facility",

@@ -69,17 +69,29 @@ impl WallTime {
         self.0
     }
 
-    /// Writes RFC 3339 in UTC with six fractional digits: `2026-11-23T18:42:00.000001Z`.
-    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+    /// RFC 3339 in UTC with six fractional digits: `2026-11-23T18:42:00.000001Z`.
+    #[inline]
+    pub fn rfc3339(self) -> [u8; RFC3339_BYTES] {
         let (second, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
-        let mut text = LAST_SECOND.get();
-        if text.0 != Some(second) {
-            text = (Some(second), Civil::of(self).second_text());
-            LAST_SECOND.set(text);
+        if LAST_SECOND.get().0 != second {
+            self.keep_second(second);
         }
-        let mut text = text.1;
-        put(&mut text[20..26], micros as u32);
-        out.extend_from_slice(&text);
+        // Loaded again: one place that it comes from is one copy.
+        let mut text = LAST_SECOND.get().1;
+        let digits = (eight_digits(micros as u32) + ASCII_ZEROS).to_le_bytes();
+        text[20..26].copy_from_slice(&digits[2..]);
+        text
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_second(self, second: i64) {
+        LAST_SECOND.set((second, Civil::of(self).second_text()));
+    }
+
+    /// Writes what [`WallTime::rfc3339`] gives.
+    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.rfc3339());
     }
 
     /// The UTC calendar fields.
@@ -90,9 +102,7 @@ impl WallTime {
 
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Vec::with_capacity(27);
-        self.write_rfc3339(&mut text);
-        f.write_str(std::str::from_utf8(&text).unwrap_or("?"))
+        f.write_str(std::str::from_utf8(&self.rfc3339()).unwrap_or("?"))
     }
 }
 
@@ -115,12 +125,19 @@ pub struct Civil {
     pub micros: u32,
 }
 
+/// What a time of RFC 3339 is long, in bytes.
+pub const RFC3339_BYTES: usize = 27;
+
 /// A time of RFC 3339 whose micros are still to be written.
-type SecondText = [u8; 27];
+type SecondText = [u8; RFC3339_BYTES];
+
+/// A second that no time is in: they are a million times less than the least number.
+const NO_SECOND: i64 = i64::MIN;
 
 thread_local! {
     /// The second that was written last and its text: times come many in a second.
-    static LAST_SECOND: Cell<(Option<i64>, SecondText)> = const { Cell::new((None, [0; 27])) };
+    static LAST_SECOND: Cell<(i64, SecondText)> =
+        const { Cell::new((NO_SECOND, [0; RFC3339_BYTES])) };
 }
 
 impl Civil {
@@ -173,6 +190,23 @@ fn put(digits: &mut [u8], mut number: u32) {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
     }
+}
+
+/// What makes characters of [`eight_digits`].
+pub const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The eight decimal digits of a number below 10^8, zeros in front: a byte for each, the first
+/// in the lowest. Halves are halved, all at once.
+#[inline]
+pub const fn eight_digits(number: u32) -> u64 {
+    debug_assert!(number < 100_000_000);
+    let number = number as u64;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    // Both factors are a little more than a power of two over the divisor, exact to below it.
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
 }
 
 /// A source of time: one of the five seams to the operating system.
@@ -260,6 +294,15 @@ mod tests {
         check(-999_999, "1969-12-31T23:59:59.000001Z");
         check(1, "1970-01-01T00:00:00.000001Z");
         check(-1_000_000, "1969-12-31T23:59:59.000000Z");
+    }
+
+    #[test]
+    fn eight_digits_are_those_of_the_number() {
+        // Every four digits in either half, and what is in the other half does not matter.
+        for number in (0..10_000).flat_map(|four| [four, four * 10_000, four * 10_001]) {
+            let digits = (eight_digits(number) + ASCII_ZEROS).to_le_bytes();
+            assert_eq!(digits, format!("{number:08}").as_bytes());
+        }
     }
 
     #[test]

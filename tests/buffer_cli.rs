@@ -154,7 +154,7 @@ fn payload(first_seq: u64, count: u32) -> Bytes {
         .filter(|index| *index < count.into())
     {
         let fields = into_fields(&mut batch.events[four as usize]);
-        fields.set(&batch.bytes, Key::Static(&"n"), Slot::Integer(4));
+        fields.set(&batch.bytes, Key::named("n"), Slot::Integer(4));
         fields.parsed = true;
     }
     let mut payload = Vec::new();

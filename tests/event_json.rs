@@ -4,7 +4,7 @@
 //! equal values after a parse, equal bytes where values are copied as they stand.
 
 use bytes::Bytes;
-use marline::event::{Event, Slot, Span, into_fields, json, parse_json};
+use marline::event::{Event, Name, Slot, Span, into_fields, json, parse_json};
 use serde_json::Value;
 
 use super::event_random::{batch, batch_of, seeds};
@@ -203,7 +203,7 @@ fn every_kind_of_slot_is_json() {
     fields.parsed = true;
     let slots = [
         ("text", Slot::Text(Span::new(0, 2))),
-        ("word", Slot::Word(&"info")),
+        ("word", Slot::Word(const { &Name::new("info") })),
         ("min", Slot::Integer(i64::MIN)),
         ("time", Slot::time(1_500_000)),
         ("own", Slot::text(Bytes::from_static(b"\xffx"))),

@@ -261,7 +261,7 @@ impl<'a, 'o> Encoder<'a, 'o> {
         for Field { key, slot } in &fields.list {
             self.out.push(key_kind(key) | slot_kind(slot) << KEY_BITS);
             match key {
-                Key::Static(name) => self.names.put(**name, self.out, put_name),
+                Key::Static(name) => self.names.put(name.as_str(), self.out, put_name),
                 Key::Shared(name) => self.names.put(&***name, self.out, put_name),
                 Key::Span(span) | Key::Json(span) => cursor.put(moved.shift(*span), self.out),
             }

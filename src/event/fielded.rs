@@ -110,12 +110,12 @@ mod tests {
     use vrl::value::Value;
 
     use super::*;
-    use crate::event::{Constant, Key, Slot};
+    use crate::event::{Constant, Key, Slot, name};
 
     fn fielded(count: usize) -> Fielded {
         let mut fielded = Fielded::empty(Span::new(0, 1), true);
         fielded.list.extend((0..count).map(|_| Field {
-            key: Key::Static(&"a"),
+            key: Key::Static(name!("a")),
             slot: Slot::Integer(1),
         }));
         fielded
@@ -156,7 +156,7 @@ mod tests {
             Slot::Constant(constant.clone()),
             Slot::text(bytes.clone()),
         ] {
-            let key = Key::Static(&"a");
+            let key = Key::Static(name!("a"));
             fielded.list.push(Field { key, slot });
         }
         fielded.list[0].key = Key::Shared(name.clone());

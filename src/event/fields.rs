@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use vrl::value::Value;
 
-use super::{Event, Fielded, Move, Span, json, value};
+use super::{Event, Fielded, Move, Name, Span, eight, json, value};
 use crate::time::WallTime;
 
 /// Names of configurations that are kept for ever, however often one is read.
@@ -18,7 +18,7 @@ const KEPT_NAMES_MAX: usize = 1024;
 const KEPT_NAME_BYTES_MAX: usize = 256;
 
 /// The field that a raw event has.
-pub(super) const MESSAGE: &str = "message";
+pub(super) static MESSAGE: Name = Name::new("message");
 
 const _: () = assert!(size_of::<Field>() == 32, "a field is four words");
 
@@ -49,9 +49,8 @@ pub struct Field {
 /// are on their way at once, and what they cost is the memory that they touch.
 #[derive(Clone, Debug)]
 pub enum Key {
-    /// Known when marline was built, or kept by [`Key::named`]: nothing in it is to be escaped
-    /// in JSON.
-    Static(&'static &'static str),
+    /// Known when marline was built, or kept by [`Key::named`].
+    Static(&'static Name),
     /// Text that had to be unescaped, or another that the batch does not hold.
     Shared(Arc<String>),
     /// Plain text of the batch.
@@ -72,7 +71,7 @@ pub enum Slot {
     /// object of objects.
     StructuredData(Span),
     /// One of marline's own words, such as a severity.
-    Word(&'static &'static str),
+    Word(&'static Name),
     /// A number.
     Integer(i64),
     /// A time; RFC 3339 in UTC with microseconds when printed.
@@ -151,19 +150,19 @@ impl Key {
     /// A name of the configuration. Those of one process are few and come with every event, so
     /// the first [`KEPT_NAMES_MAX`] are kept for ever and cost no count of their users.
     pub fn named(name: &str) -> Key {
-        static KEPT: Mutex<Vec<&'static &'static str>> = Mutex::new(Vec::new());
-        if name.len() > KEPT_NAME_BYTES_MAX || !json::is_plain(name.as_bytes()) {
+        static KEPT: Mutex<Vec<&'static Name>> = Mutex::new(Vec::new());
+        if name.len() > KEPT_NAME_BYTES_MAX || !eight::is_plain(name.as_bytes()) {
             return Key::own(name);
         }
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.iter().find(|known| ***known == name) {
+        if let Some(known) = kept.iter().find(|known| known.as_str() == name) {
             return Key::Static(known);
         }
         if kept.len() == KEPT_NAMES_MAX {
             return Key::own(name);
         }
         let text: &'static str = Box::leak(Box::from(name));
-        let new: &'static &'static str = Box::leak(Box::new(text));
+        let new: &'static Name = Box::leak(Box::new(Name::new(text)));
         kept.push(new);
         Key::Static(new)
     }

@@ -1,21 +1,31 @@
-//! JSON out: events, values and strings as RFC 8259 text, in one pass into a buffer.
+//! JSON out: events, values and strings as RFC 8259 text, in one pass.
 //!
 //! JSON slots are copied as they stand; neighbours that stood side by side in the original are
-//! copied in one piece. Text is escaped by hand, in bulk between the bytes that need it, because
-//! this room imports no protocol. Invalid UTF-8 becomes U+FFFD, one per maximal broken part.
+//! copied in one piece. The short pieces that an event is made of are written by a [`Pen`]. Text
+//! is escaped by hand, in bulk between the bytes that need it, because this room imports no
+//! protocol. Invalid UTF-8 becomes U+FFFD, one per maximal broken part.
 
-use std::cell::OnceCell;
+mod pen;
+
+use std::cell::{OnceCell, RefCell};
 
 use vrl::value::Value;
 
+use super::eight::{find_special, is_plain};
+use super::fields::MESSAGE;
+use super::names::name;
 use super::{Batch, Event, Field, Fields, Key, Slot, Span, structured_data};
 use crate::time::WallTime;
+
+pub(super) use pen::Pen;
+use pen::Room;
 
 /// Writes the events of one batch; what they share is rendered once.
 pub struct Writer<'a> {
     batch: &'a Batch,
     /// `"timestamp":…,"host":…,"source":…`, for raw events; made for the first one.
     envelope: OnceCell<Vec<u8>>,
+    room: RefCell<Room>,
 }
 
 impl<'a> Writer<'a> {
@@ -24,104 +34,121 @@ impl<'a> Writer<'a> {
         Writer {
             batch,
             envelope: OnceCell::new(),
+            room: RefCell::new(Room::new()),
         }
     }
 
     /// Appends `event` as one JSON object without a newline.
     pub fn write(&self, event: &Event, out: &mut Vec<u8>) {
+        let mut room = self.room.borrow_mut();
+        let mut pen = Pen::new(&mut room, out);
         match event {
             Event::Raw(raw) => {
-                out.extend_from_slice(b"{\"message\":");
-                write_text(raw.of(&self.batch.bytes), out);
-                out.push(b',');
-                out.extend_from_slice(self.envelope.get_or_init(|| envelope(self.batch)));
-                out.push(b'}');
+                pen.name(b'{', &MESSAGE);
+                pen.text(&self.batch.bytes, *raw);
+                self.write_envelope(b',', &mut pen);
+                pen.byte(b'}');
             }
             Event::Fields(fields) if fields.parsed => {
-                out.push(b'{');
-                write_list(&fields.list, &self.batch.bytes, out);
-                out.push(b'}');
+                let separator = write_list(&fields.list, &self.batch.bytes, b'{', &mut pen);
+                pen.close(separator);
             }
-            Event::Fields(fields) => self.write_marked(fields, out),
+            Event::Fields(fields) => self.write_marked(fields, &mut pen),
         }
+        pen.finish();
     }
 
     /// A raw event with marks or set fields: a set field takes the place of what it is called.
-    fn write_marked(&self, fields: &Fields, out: &mut Vec<u8>) {
+    fn write_marked(&self, fields: &Fields, pen: &mut Pen<'_>) {
         let bytes = &self.batch.bytes;
         let taken = |name: &str| fields.position(bytes, name.as_bytes()).is_some();
-        out.push(b'{');
-        if !taken("message") {
-            out.extend_from_slice(b"\"message\":");
-            write_text(fields.raw.of(bytes), out);
+        let mut separator = b'{';
+        if !taken(&MESSAGE) {
+            pen.name(separator, &MESSAGE);
+            pen.text(bytes, fields.raw);
+            separator = b',';
         }
         if ["timestamp", "host", "source"].into_iter().any(taken) {
-            write_envelope(self.batch, taken, out);
+            separator = write_shared(self.batch, taken, separator, pen);
         } else {
-            separate(out);
-            out.extend_from_slice(self.envelope.get_or_init(|| envelope(self.batch)));
+            self.write_envelope(separator, pen);
+            separator = b',';
         }
-        if !fields.list.is_empty() {
-            separate(out);
-            write_list(&fields.list, bytes, out);
-        }
-        out.push(b'}');
+        separator = write_list(&fields.list, bytes, separator, pen);
+        pen.close(separator);
+    }
+
+    /// The shared members, all of them.
+    fn write_envelope(&self, separator: u8, pen: &mut Pen<'_>) {
+        let envelope = self.envelope.get_or_init(|| {
+            let mut envelope = Vec::new();
+            with_pen(&mut envelope, |pen| {
+                write_shared(self.batch, |_| false, b',', pen);
+            });
+            envelope
+        });
+        pen.byte(separator);
+        pen.copy(envelope.get(1..).unwrap_or_default());
     }
 }
 
-/// A comma, unless the object was only just opened.
-fn separate(out: &mut Vec<u8>) {
-    if !matches!(out.last(), None | Some(b'{')) {
-        out.push(b',');
-    }
+/// Lets `write` append to `out` with a pen.
+pub(super) fn with_pen(out: &mut Vec<u8>, write: impl FnOnce(&mut Pen<'_>)) {
+    let mut room = Room::new();
+    let mut pen = Pen::new(&mut room, out);
+    write(&mut pen);
+    pen.finish();
 }
 
-fn envelope(batch: &Batch) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_envelope(batch, |_| false, &mut out);
-    out
-}
-
-/// Appends the shared members but those that are `taken`.
-fn write_envelope(batch: &Batch, taken: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
+/// Writes the shared members but those that are `taken`, the first of them after `separator`;
+/// answers what comes before the next member.
+fn write_shared(
+    batch: &Batch,
+    taken: impl Fn(&str) -> bool,
+    mut separator: u8,
+    pen: &mut Pen<'_>,
+) -> u8 {
     if !taken("timestamp") {
-        separate(out);
-        out.extend_from_slice(b"\"timestamp\":");
-        write_time(batch.received, out);
+        pen.name(separator, name!("timestamp"));
+        pen.time(batch.received);
+        separator = b',';
     }
     let host = batch.origin.host();
     if !host.is_empty() && !taken("host") {
-        separate(out);
-        out.extend_from_slice(b"\"host\":");
-        write_text(host.as_bytes(), out);
+        pen.name(separator, name!("host"));
+        pen.text_of(host.as_bytes());
+        separator = b',';
     }
     if !taken("source") {
-        separate(out);
-        out.extend_from_slice(b"\"source\":");
-        write_text(batch.origin.source.as_bytes(), out);
+        pen.name(separator, name!("source"));
+        pen.text_of(batch.origin.source.as_bytes());
+        separator = b',';
     }
+    separator
 }
 
-/// The members of an object, separated by commas, without braces.
-fn write_list(list: &[Field], bytes: &[u8], out: &mut Vec<u8>) {
-    let mut index = 0;
-    while let Some(field) = list.get(index) {
-        if let Some(first) = member_span(field, bytes) {
-            if index > 0 {
-                out.push(b',');
-            }
-            let (whole, count) = run(first, &list[index..], bytes);
-            out.extend_from_slice(whole.of(bytes));
-            index += count;
+/// Writes the members of an object, the first of them after `separator`; answers what comes
+/// before the next member: a comma, or `separator` where there was none.
+fn write_list(list: &[Field], bytes: &[u8], mut separator: u8, pen: &mut Pen<'_>) -> u8 {
+    let mut rest = list;
+    while let [field, behind @ ..] = rest {
+        rest = behind;
+        if let Key::Static(name) = &field.key {
+            pen.name(separator, name);
+        } else if let Some(first) = member_span(field, bytes) {
+            let (whole, count) = run(first, behind, bytes);
+            pen.byte(separator);
+            pen.piece(bytes, whole);
+            rest = &behind[count..];
+            separator = b',';
             continue;
+        } else {
+            write_key(&field.key, separator, bytes, pen);
         }
-        // What surrounds a name, in as few pieces as there can be.
-        out.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
-        write_name(&field.key, bytes, out);
-        out.extend_from_slice(b"\":");
-        write_slot(&field.slot, bytes, out);
-        index += 1;
+        write_slot(&field.slot, bytes, pen);
+        separator = b',';
     }
+    separator
 }
 
 /// The span of `"key":value` where the original has exactly that.
@@ -139,11 +166,12 @@ fn member_span(field: &Field, bytes: &[u8]) -> Option<Span> {
     }
 }
 
-/// How far members go on that stand side by side in the original with one comma between.
-fn run(first: Span, list: &[Field], bytes: &[u8]) -> (Span, usize) {
+/// How far members go on that stand side by side in the original with one comma between, and how
+/// many they are beside the first.
+fn run(first: Span, behind: &[Field], bytes: &[u8]) -> (Span, usize) {
     let mut whole = first;
-    let mut count = 1;
-    for field in &list[1..] {
+    let mut count = 0;
+    for field in behind {
         match member_span(field, bytes) {
             Some(next) if next.start == whole.end + 1 && bytes[whole.end as usize] == b',' => {
                 whole.end = next.end;
@@ -155,35 +183,41 @@ fn run(first: Span, list: &[Field], bytes: &[u8]) -> (Span, usize) {
     (whole, count)
 }
 
-/// Appends a name without its quotes.
-fn write_name(key: &Key, bytes: &[u8], out: &mut Vec<u8>) {
-    let name = key.of(bytes);
+/// Writes a name between `separator` and a colon.
+#[inline(never)]
+fn write_key(key: &Key, separator: u8, bytes: &[u8], pen: &mut Pen<'_>) {
     match key {
-        Key::Json(_) | Key::Static(_) => out.extend_from_slice(name),
-        Key::Shared(_) | Key::Span(_) if is_plain(name) => out.extend_from_slice(name),
-        Key::Shared(_) | Key::Span(_) => write_rest(name, out),
+        Key::Static(name) => return pen.name(separator, name),
+        Key::Shared(name) => {
+            pen.byte(separator);
+            pen.text_of(name.as_bytes());
+        }
+        Key::Span(name) => {
+            pen.byte(separator);
+            pen.text(bytes, *name);
+        }
+        Key::Json(name) => {
+            pen.byte(separator);
+            pen.byte(b'"');
+            pen.piece(bytes, *name);
+            pen.byte(b'"');
+        }
     }
+    pen.byte(b':');
 }
 
-/// Appends one of marline's own words, in which there is nothing to escape.
-fn write_word(word: &'static str, out: &mut Vec<u8>) {
-    debug_assert!(is_plain(word.as_bytes()), "{word}");
-    out.push(b'"');
-    out.extend_from_slice(word.as_bytes());
-    out.push(b'"');
-}
-
-/// Appends a slot as JSON.
-pub fn write_slot(slot: &Slot, bytes: &[u8], out: &mut Vec<u8>) {
+/// Writes a slot.
+#[inline(always)]
+fn write_slot(slot: &Slot, bytes: &[u8], pen: &mut Pen<'_>) {
     match slot {
-        Slot::Text(span) => write_text(span.of(bytes), out),
-        Slot::Json(span) => out.extend_from_slice(span.of(bytes)),
-        Slot::StructuredData(span) => structured_data::write_json(span.of(bytes), out),
-        Slot::Word(word) => write_word(word, out),
-        Slot::Integer(number) => write_integer(*number, out),
-        Slot::Time(time) => write_time(*time, out),
-        Slot::Value(value) => write_value(value, out),
-        Slot::Constant(constant) => out.extend_from_slice(&constant.json),
+        Slot::Text(span) => pen.text(bytes, *span),
+        Slot::Json(span) => pen.piece(bytes, *span),
+        Slot::StructuredData(span) => structured_data::write_json(bytes, *span, pen),
+        Slot::Word(word) => pen.word(word),
+        Slot::Integer(number) => pen.integer(*number),
+        Slot::Time(time) => pen.time(*time),
+        Slot::Value(value) => pen.value(value),
+        Slot::Constant(constant) => pen.copy(&constant.json),
     }
 }
 
@@ -294,67 +328,6 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Whether nothing of `text` has to be escaped, and all is ASCII.
-pub(super) fn is_plain(text: &[u8]) -> bool {
-    let (words, _) = text.as_chunks::<8>();
-    // All of it, for a text that is not plain is rare.
-    let marks = words.iter().fold(0, |marks, word| {
-        let word = u64::from_le_bytes(*word);
-        marks | special(word) | word
-    });
-    let last = last_word(text);
-    (marks | special(last) | last) & HIGHS == 0
-}
-
-/// The last eight bytes of a text; all of a shorter one, in any order and some of them twice.
-#[inline]
-fn last_word(text: &[u8]) -> u64 {
-    if let Some(last) = text.last_chunk::<8>() {
-        return u64::from_le_bytes(*last);
-    }
-    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        return u64::from(first) | u64::from(last) << 32;
-    }
-    match text {
-        [first, .., last] => {
-            let middle = text[text.len() / 2];
-            (BLANKS << 24) | u64::from(*first) | u64::from(middle) << 8 | u64::from(*last) << 16
-        }
-        [only] => (BLANKS << 8) | u64::from(*only),
-        [] => BLANKS,
-    }
-}
-
-/// The first byte that has to be escaped, eight bytes at a time.
-fn find_special(text: &[u8]) -> Option<usize> {
-    let (words, rest) = text.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let hits = special(u64::from_le_bytes(*word)) & HIGHS;
-        if hits != 0 {
-            return Some(index * 8 + hits.trailing_zeros() as usize / 8);
-        }
-    }
-    let is_special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    let at = rest.iter().position(is_special)?;
-    Some(text.len() - rest.len() + at)
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-const BLANKS: u64 = ONES * 0x20;
-
-/// Sets the high bit of bytes below 0x20, `"` and `\`. A borrow can only raise false hits above
-/// the lowest true one. With one bit turned over, a quote is the smallest byte that is no control
-/// character.
-#[inline]
-fn special(word: u64) -> u64 {
-    let turned = word ^ (ONES * 2);
-    let low = turned.wrapping_sub(ONES * 0x21) & !turned;
-    let backslash = word ^ (ONES * u64::from(b'\\'));
-    low | backslash.wrapping_sub(ONES) & !backslash
-}
-
 fn write_escaped(byte: u8, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let short = match byte {
@@ -375,45 +348,4 @@ fn write_escaped(byte: u8, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// By the letter of RFC 8259, byte by byte.
-    fn slowly(text: &[u8]) -> Vec<u8> {
-        let mut out = vec![b'"'];
-        for character in String::from_utf8_lossy(text).chars() {
-            match character {
-                '"' | '\\' | '\0'..='\u{1f}' => write_escaped(character as u8, &mut out),
-                _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        out.push(b'"');
-        out
-    }
-
-    #[test]
-    fn a_byte_that_is_not_plain_is_found_wherever_it_stands() {
-        for len in 0..40 {
-            let mut text = vec![b'a'; len];
-            let check = |text: &[u8]| {
-                let mut out = Vec::new();
-                write_text(text, &mut out);
-                assert_eq!(out, slowly(text), "{text:?}");
-            };
-            check(&text);
-            for at in 0..len {
-                for byte in [
-                    0, 0x1f, b' ', b'!', b'"', b'#', b'\\', b']', 0x7f, 0x80, 0xff,
-                ] {
-                    text[at] = byte;
-                    check(&text);
-                }
-                text[at] = b'a';
-            }
-            let mut text = vec![b'"'; len];
-            check(&text);
-            text.fill(0xc3);
-            check(&text);
-        }
-    }
-}
+mod tests;

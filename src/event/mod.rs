@@ -12,11 +12,13 @@
 
 mod access;
 pub mod codec;
+mod eight;
 mod events;
 mod fielded;
 mod fields;
 pub mod json;
 pub mod logfmt;
+mod names;
 mod structured_data;
 pub mod syslog;
 mod value;
@@ -32,6 +34,8 @@ pub use access::{Access, Change, Names, Shared};
 pub use events::Events;
 pub use fielded::Fielded;
 pub use fields::{Constant, Field, Fields, Found, Key, Slot, find, into_fields};
+pub use names::Name;
+pub(crate) use names::name;
 pub use value::{
     object, parse_json, structured_data_value, timestamp, to_value, walk, write_plain,
     write_plain_slot, write_plain_value,

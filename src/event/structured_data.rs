@@ -12,66 +12,93 @@ use std::ops::Range;
 use bytes::Bytes;
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::json;
+use super::json::Pen;
+use super::{Span, eight};
 
 /// Names within which repetitions are looked for one by one; beyond it an object is made.
 const COMPARED_MAX: usize = 32;
 
 /// Goes over the elements of a text. What is not structured data ends it.
 struct Walk<'a> {
-    text: &'a [u8],
+    /// What the text lies in.
+    bytes: &'a [u8],
     at: usize,
+    /// Where the text ends.
+    end: usize,
+}
+
+/// A parameter, as ranges of the bytes that the text lies in.
+struct Parameter {
+    name: Range<usize>,
+    /// What stands between the quotes.
+    value: Range<usize>,
+    /// There are backslashes in the value.
+    is_escaped: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(text: &'a [u8]) -> Walk<'a> {
-        Walk { text, at: 0 }
+    fn new(bytes: &'a [u8], text: Range<usize>) -> Walk<'a> {
+        Walk {
+            bytes,
+            at: text.start,
+            end: text.end,
+        }
+    }
+
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.bytes[..self.end].get(at).copied()
+    }
+
+    fn find(&self, from: usize, either: [u8; 2]) -> Option<usize> {
+        eight::find(self.bytes, from, self.end, either)
     }
 
     /// The id of the next element; its parameters are to be read up to their end.
-    fn element(&mut self) -> Option<&'a [u8]> {
-        if self.text.get(self.at) != Some(&b'[') {
+    fn element(&mut self) -> Option<Range<usize>> {
+        if self.byte(self.at) != Some(b'[') {
             return None;
         }
         let start = self.at + 1;
-        let ends = |&byte: &u8| byte == b' ' || byte == b']';
-        let len = self.text[start..].iter().position(ends)?;
-        self.at = start + len;
-        Some(&self.text[start..start + len])
+        self.at = self.find(start, [b' ', b']'])?;
+        Some(start..self.at)
     }
 
-    /// Name and value of the next parameter of the element.
-    fn parameter(&mut self) -> Option<(&'a [u8], Range<usize>)> {
-        while self.text.get(self.at) == Some(&b' ') {
+    /// The next parameter of the element.
+    fn parameter(&mut self) -> Option<Parameter> {
+        while self.byte(self.at) == Some(b' ') {
             self.at += 1;
         }
-        if self.text.get(self.at) == Some(&b']') {
+        if self.byte(self.at) == Some(b']') {
             self.at += 1;
             return None;
         }
-        let found = parameter(self.text, self.at);
+        let found = self.parameter_here();
         self.at = match &found {
-            Some((_, value)) => value.end + 1,
-            None => self.text.len(),
+            Some(parameter) => parameter.value.end + 1,
+            None => self.end,
         };
-        found.map(|(name, value)| (&self.text[name], value))
+        found
     }
-}
 
-fn parameter(text: &[u8], start: usize) -> Option<(Range<usize>, Range<usize>)> {
-    // Names are short: a search that begins with a call takes longer.
-    let equals = start + text.get(start..)?.iter().position(|&byte| byte == b'=')?;
-    if text.get(equals + 1) != Some(&b'"') {
-        return None;
-    }
-    let value = equals + 2;
-    let mut end = value;
-    loop {
-        end += memchr::memchr2(b'"', b'\\', text.get(end..)?)?;
-        if text[end] == b'"' {
-            return Some((start..equals, value..end));
+    fn parameter_here(&self) -> Option<Parameter> {
+        let equals = self.find(self.at, [b'='; 2])?;
+        if self.byte(equals + 1) != Some(b'"') {
+            return None;
         }
-        end += 2;
+        let start = equals + 2;
+        let (mut end, mut is_escaped) = (start, false);
+        loop {
+            end = self.find(end, [b'"', b'\\'])?;
+            if self.bytes[end] == b'"' {
+                return Some(Parameter {
+                    name: self.at..equals,
+                    value: start..end,
+                    is_escaped,
+                });
+            }
+            is_escaped = true;
+            end += 2;
+        }
     }
 }
 
@@ -92,18 +119,18 @@ fn unescaped(value: &[u8]) -> Cow<'_, [u8]> {
 /// The object that `text` means; values without escapes share it.
 pub fn object(text: &Bytes) -> ObjectMap {
     let mut elements = ObjectMap::new();
-    let mut walk = Walk::new(text);
+    let mut walk = Walk::new(text, 0..text.len());
     while let Some(id) = walk.element() {
         let element = elements
-            .entry(key(id))
+            .entry(key(&text[id]))
             .or_insert_with(|| Value::Object(ObjectMap::new()));
-        while let Some((name, range)) = walk.parameter() {
-            let value = match unescaped(&text[range.clone()]) {
-                Cow::Borrowed(_) => text.slice(range),
+        while let Some(parameter) = walk.parameter() {
+            let value = match unescaped(&text[parameter.value.clone()]) {
+                Cow::Borrowed(_) => text.slice(parameter.value),
                 Cow::Owned(plain) => Bytes::from(plain),
             };
             if let Some(parameters) = element.as_object_mut() {
-                add(parameters, name, Value::Bytes(value));
+                add(parameters, &text[parameter.name], Value::Bytes(value));
             }
         }
     }
@@ -124,60 +151,146 @@ fn add(parameters: &mut ObjectMap, name: &[u8], value: Value) {
     }
 }
 
-/// Appends the object that `text` means as JSON.
-pub fn write_json(text: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    if write_members(text, out).is_none() {
-        out.truncate(start);
-        let object = object(&Bytes::copy_from_slice(text));
-        json::write_value(&Value::Object(object), out);
+/// Writes the object that `span` of `bytes` means as JSON.
+pub fn write_json(bytes: &[u8], span: Span, pen: &mut Pen<'_>) {
+    let before = pen.mark();
+    if write_plain(bytes, span.range(), pen).is_some() {
+        return;
+    }
+    pen.back_to(before);
+    if write_members(bytes, span.range(), pen).is_none() {
+        pen.back_to(before);
+        let object = object(&Bytes::copy_from_slice(span.of(bytes)));
+        pen.value(&Value::Object(object));
+    }
+}
+
+/// As [`write_members`], in one go, where nothing is escaped or has to be, as usual; `None` for
+/// anything else.
+fn write_plain(bytes: &[u8], text: Range<usize>, pen: &mut Pen<'_>) -> Option<()> {
+    let mut ids = Seen::default();
+    let (mut at, mut separator) = (text.start, b'{');
+    while at < text.end {
+        let start = at + 1;
+        if bytes[at] != b'[' {
+            return None;
+        }
+        pen.bytes([separator, b'"']);
+        let end = pen.until(bytes, start, |word| {
+            eight::equal(word, b' ') | eight::equal(word, b']')
+        })?;
+        let id = &bytes[start..end];
+        if bytes[end] != b' ' && bytes[end] != b']' {
+            return None;
+        }
+        ids.add_ascii(id, || has_id(bytes, text.start..at, id))?;
+        pen.bytes(*b"\":");
+        at = write_plain_parameters(bytes, end, pen)?;
+        separator = b',';
+    }
+    pen.close(separator);
+    // What was read beyond the end is none of the text's.
+    (at == text.end).then_some(())
+}
+
+/// Writes the object of the parameters that begin at `first`; answers where the element ends.
+#[inline(always)]
+fn write_plain_parameters(bytes: &[u8], first: usize, pen: &mut Pen<'_>) -> Option<usize> {
+    let mut names = Seen::default();
+    let (mut at, mut separator) = (first, b'{');
+    loop {
+        let before = at;
+        while *bytes.get(at)? == b' ' {
+            at += 1;
+        }
+        if bytes[at] == b']' {
+            pen.close(separator);
+            return Some(at + 1);
+        }
+        pen.bytes([separator, b'"']);
+        let equals = pen.until(bytes, at, |word| eight::equal(word, b'='))?;
+        let name = &bytes[at..equals];
+        if bytes.get(equals..equals + 2) != Some(b"=\"") {
+            return None;
+        }
+        names.add_ascii(name, || has_name(bytes, first..before, name))?;
+        pen.bytes(*b"\":\"");
+        at = pen.until(bytes, equals + 2, |_| 0)?;
+        if bytes[at] != b'"' {
+            return None;
+        }
+        pen.byte(b'"');
+        (at, separator) = (at + 1, b',');
     }
 }
 
 /// As [`write_json`], element by element; `None` where an id, or a name within an element, occurs
 /// twice or may do so.
-fn write_members(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let mut walk = Walk::new(text);
+fn write_members(bytes: &[u8], text: Range<usize>, pen: &mut Pen<'_>) -> Option<()> {
+    let mut walk = Walk::new(bytes, text.clone());
     let mut ids = Seen::default();
-    out.push(b'{');
+    let mut separator = b'{';
     loop {
-        let (before, is_first) = (walk.at, ids.count == 0);
+        let before = walk.at;
         let Some(id) = walk.element() else {
             break;
         };
-        ids.add(id, || has_id(&text[..before], id))?;
-        write_key(id, is_first, out);
-        out.push(b'{');
-        let first = walk.at;
-        let mut names = Seen::default();
-        loop {
-            let (before, is_first) = (walk.at, names.count == 0);
-            let Some((name, range)) = walk.parameter() else {
-                break;
-            };
-            names.add(name, || has_name(&text[..before], first, name))?;
-            write_key(name, is_first, out);
-            json::write_text(&unescaped(&text[range]), out);
-        }
-        out.push(b'}');
+        let is_there = || has_id(bytes, text.start..before, &bytes[id.clone()]);
+        ids.add(&bytes[id.clone()], is_there)?;
+        write_key(bytes, id, separator, pen);
+        write_parameters_of(&mut walk, pen)?;
+        separator = b',';
     }
-    out.push(b'}');
+    pen.close(separator);
     Some(())
 }
 
-fn write_key(name: &[u8], is_first: bool, out: &mut Vec<u8>) {
-    if !is_first {
-        out.push(b',');
+/// Writes the object that the parameters of an element are.
+#[inline(always)]
+fn write_parameters_of(walk: &mut Walk<'_>, pen: &mut Pen<'_>) -> Option<()> {
+    let (bytes, first) = (walk.bytes, walk.at);
+    let mut names = Seen::default();
+    let mut separator = b'{';
+    loop {
+        let before = walk.at;
+        let Some(parameter) = walk.parameter() else {
+            break;
+        };
+        let name = &bytes[parameter.name.clone()];
+        names.add(name, || has_name(bytes, first..before, name))?;
+        write_key(bytes, parameter.name, separator, pen);
+        if parameter.is_escaped {
+            pen.text_of(&unescaped(&bytes[parameter.value]));
+        } else {
+            pen.text(bytes, span(parameter.value));
+        }
+        separator = b',';
     }
-    json::write_text(name, out);
-    out.push(b':');
+    pen.close(separator);
+    Some(())
+}
+
+#[inline(always)]
+fn write_key(bytes: &[u8], name: Range<usize>, separator: u8, pen: &mut Pen<'_>) {
+    pen.byte(separator);
+    pen.text(bytes, span(name));
+    pen.byte(b':');
+}
+
+/// A range of a batch's bytes, which are never more than a span can tell.
+#[inline(always)]
+fn span(range: Range<usize>) -> Span {
+    Span {
+        start: range.start as u32,
+        end: range.end as u32,
+    }
 }
 
 /// Whether an element of `text` has this id.
-fn has_id(text: &[u8], id: &[u8]) -> bool {
-    let mut walk = Walk::new(text);
+fn has_id(bytes: &[u8], text: Range<usize>, id: &[u8]) -> bool {
+    let mut walk = Walk::new(bytes, text);
     while let Some(known) = walk.element() {
-        if known == id {
+        if &bytes[known] == id {
             return true;
         }
         while walk.parameter().is_some() {}
@@ -185,10 +298,10 @@ fn has_id(text: &[u8], id: &[u8]) -> bool {
     false
 }
 
-/// Whether a parameter from `at` on has this name.
-fn has_name(text: &[u8], at: usize, name: &[u8]) -> bool {
-    let mut walk = Walk { text, at };
-    std::iter::from_fn(|| walk.parameter()).any(|(known, _)| known == name)
+/// Whether one of these parameters has this name.
+fn has_name(bytes: &[u8], parameters: Range<usize>, name: &[u8]) -> bool {
+    let mut walk = Walk::new(bytes, parameters);
+    std::iter::from_fn(|| walk.parameter()).any(|known| &bytes[known.name] == name)
 }
 
 /// Which names there were, roughly, and up to [`COMPARED_MAX`].
@@ -203,7 +316,14 @@ impl Seen {
     /// Adds a name; `None` where it is there already, for which `is_there` looks if it may be, or
     /// there is no room. Names that are not UTF-8 may become the same text and are not compared.
     fn add(&mut self, name: &[u8], is_there: impl FnOnce() -> bool) -> Option<()> {
-        let no_room = self.count == COMPARED_MAX || !name.is_ascii();
+        name.is_ascii().then_some(())?;
+        self.add_ascii(name, is_there)
+    }
+
+    /// The same for a name that is ASCII.
+    #[inline(always)]
+    fn add_ascii(&mut self, name: &[u8], is_there: impl FnOnce() -> bool) -> Option<()> {
+        let no_room = self.count == COMPARED_MAX;
         let last = name.last().copied().unwrap_or(0);
         let bit = 1 << (((name.len() as u8).wrapping_mul(7) ^ last) % 64);
         let may_be = self.bits & bit != 0;
@@ -275,10 +395,13 @@ fn write_name(name: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::json;
 
     fn check(text: &str, expected: &str) {
         let mut found = Vec::new();
-        write_json(text.as_bytes(), &mut found);
+        json::with_pen(&mut found, |pen| {
+            write_json(text.as_bytes(), Span::new(0, text.len()), pen);
+        });
         assert_eq!(
             String::from_utf8(found.clone()).unwrap(),
             expected,
@@ -301,6 +424,21 @@ mod tests {
         );
         check(r#"[a b="\"\\\] \n ]"]"#, r#"{"a":{"b":"\"\\] \\n ]"}}"#);
         check("[a b=\"\u{e9}\n\"]", "{\"a\":{\"b\":\"\u{e9}\\n\"}}");
+    }
+
+    #[test]
+    fn what_stands_behind_it_is_none_of_it() {
+        let text = br#"[a b="c" dd="a longer value"][longer@12345 e="\"]"] [x y=""] [z]  q="r"]"#;
+        let written = |bytes: &[u8], len: usize| {
+            let mut out = Vec::new();
+            json::with_pen(&mut out, |pen| {
+                write_json(bytes, Span::new(0, len), pen);
+            });
+            String::from_utf8(out).unwrap()
+        };
+        for len in 0..text.len() {
+            assert_eq!(written(text, len), written(&text[..len], len), "{len}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn slot_value(slot: &Slot, bytes: &Bytes) -> Value {
         Slot::Text(span) => Value::Bytes(span.share(bytes)),
         Slot::Json(span) => parse_json(bytes, *span),
         Slot::StructuredData(span) => structured_data_value(&span.share(bytes)),
-        Slot::Word(word) => Value::from_static_str(word),
+        Slot::Word(word) => Value::from_static_str(word.as_str()),
         Slot::Integer(number) => Value::Integer(*number),
         Slot::Time(time) => timestamp(*time),
         Slot::Value(value) => Value::clone(value),
@@ -137,7 +137,9 @@ pub fn write_plain_slot(slot: &Slot, bytes: &Bytes, out: &mut Vec<u8>) -> bool {
             [b'"', ..] => return write_plain_value(&parse_json(bytes, *span), out),
             other => out.extend_from_slice(other),
         },
-        Slot::StructuredData(span) => structured_data::write_json(span.of(bytes), out),
+        Slot::StructuredData(span) => {
+            json::with_pen(out, |pen| structured_data::write_json(bytes, *span, pen));
+        }
         Slot::Integer(number) => json::write_integer(*number, out),
         Slot::Time(time) => time.write_rfc3339(out),
         Slot::Value(value) => return write_plain_value(value, out),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::{Batch, Event, Field, Fields, Key, Slot};
+use crate::event::{Batch, Event, Field, Fields, Key, Slot, name};
 
 use super::part::Picked;
 use super::port::Port;
@@ -63,7 +63,7 @@ impl Vias {
 
 /// Events that the step called `step` could not work on, each with its reason.
 pub(super) fn of_step(batch: &Batch, failed: Vec<(Event, String)>, step: &str) -> Batch {
-    let by = (Key::Static(&"step"), step.into());
+    let by = (Key::Static(name!("step")), step.into());
     let letters = failed
         .iter()
         .map(|(event, reason)| letter(batch, event, reason, &by));
@@ -72,7 +72,7 @@ pub(super) fn of_step(batch: &Batch, failed: Vec<(Event, String)>, step: &str) -
 
 /// Events that the sink called `sink` refused for `reason`.
 pub(super) fn of_sink(refused: &Picked, sink: &str, reason: &str) -> Batch {
-    let by = (Key::Static(&"sink"), sink.into());
+    let by = (Key::Static(name!("sink")), sink.into());
     let batch = refused.batch();
     let letters = refused
         .events()
@@ -91,10 +91,10 @@ fn letter(batch: &Batch, event: &Event, reason: &str, by: &(Key, Arc<str>)) -> E
     let text = |text: &str| Slot::text(Bytes::copy_from_slice(text.as_bytes()));
     let field = |key, slot| Field { key, slot };
     let list = vec![
-        field(Key::Static(&"reason"), text(reason)),
-        field(Key::Static(&"source"), text(&batch.origin.source)),
+        field(Key::Static(name!("reason")), text(reason)),
+        field(Key::Static(name!("source")), text(&batch.origin.source)),
         field(by.0.clone(), text(&by.1)),
-        field(Key::Static(&"original"), Slot::Text(event.raw())),
+        field(Key::Static(name!("original")), Slot::Text(event.raw())),
     ];
     Event::fielded(Fields {
         raw: event.raw(),

@@ -286,7 +286,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{Batch, Field, Fields, Key, Origin, Slot, Span};
+    use crate::event::{Batch, Field, Fields, Key, Origin, Slot, Span, name};
 
     fn batch() -> Batch {
         let origin = Origin {
@@ -304,7 +304,7 @@ mod tests {
             ("a", json(20, 31)),
             ("text", Slot::Text(Span::new(31, 36))),
             ("code", Slot::Integer(-7)),
-            ("severity", Slot::Word(&"info")),
+            ("severity", Slot::Word(name!("info"))),
             ("time", Slot::Time(WallTime::from_micros(0))),
         ];
         let list = slots.map(|(key, slot)| Field {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::deferred::{Deferred, Failure};
-use crate::event::{Batch, Key, Slot, into_fields};
+use crate::event::{Batch, Key, Slot, into_fields, name};
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::facts::Facts;
@@ -267,7 +267,7 @@ struct Stderr;
 impl Reading for Stderr {
     fn read(&mut self, batch: &mut Batch) {
         for event in &mut batch.events {
-            let (stream, stderr) = (Key::Static(&"stream"), Slot::Word(&"stderr"));
+            let (stream, stderr) = (Key::Static(name!("stream")), Slot::Word(name!("stderr")));
             into_fields(event).set(&batch.bytes, stream, stderr);
         }
     }

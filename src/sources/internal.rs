@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::deferred::{Deferred, Failure};
-use crate::event::{Batch, Event, Field, Fields, Key, Origin, Slot, Span};
+use crate::event::{Batch, Event, Field, Fields, Key, Name, Origin, Slot, Span, name};
 use crate::pipeline::component::{Resources, Source};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt};
 use crate::pipeline::facts::Facts;
@@ -345,14 +345,23 @@ impl Making {
         };
         let raw = put(self.text.as_bytes());
         let mut list = vec![
-            field(&"timestamp", Slot::Time(self.time)),
-            field(&"level", Slot::Text(put(self.level.word().as_bytes()))),
-            field(&"component", Slot::Text(put(self.component.as_bytes()))),
+            field(name!("timestamp"), Slot::Time(self.time)),
+            field(
+                name!("level"),
+                Slot::Text(put(self.level.word().as_bytes())),
+            ),
+            field(
+                name!("component"),
+                Slot::Text(put(self.component.as_bytes())),
+            ),
         ];
         if !self.event.is_empty() {
-            list.push(field(&"event", Slot::Text(put(self.event.as_bytes()))));
+            list.push(field(
+                name!("event"),
+                Slot::Text(put(self.event.as_bytes())),
+            ));
         }
-        list.push(field(&"message", Slot::Text(raw)));
+        list.push(field(name!("message"), Slot::Text(raw)));
         for (name, made) in self.rest {
             // No key here is a span of bytes.
             let is_there = |field: &Field| field.key.of(&[]) == name.as_bytes();
@@ -375,7 +384,7 @@ impl Making {
     }
 }
 
-fn field(name: &'static &'static str, slot: Slot) -> Field {
+fn field(name: &'static Name, slot: Slot) -> Field {
     let key = Key::Static(name);
     Field { key, slot }
 }

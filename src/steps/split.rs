@@ -9,7 +9,7 @@ use vrl::path::{OwnedSegment, parse_value_path};
 
 use super::failed;
 use super::parse::{List, Place, fields_of};
-use crate::event::{Batch, Event, Field, Fielded, Fields, Key, Slot, Span, find};
+use crate::event::{Batch, Event, Field, Fielded, Fields, Key, Slot, Span, find, name};
 use crate::pipeline::descriptor::{Build, Descriptor, Kind, Opt, VALUE};
 use crate::pipeline::options::{Mistake, Options};
 use crate::pipeline::step::{Step, StepReport};
@@ -176,7 +176,7 @@ fn with_message(raw: Span, slot: Slot) -> Event {
     Event::fielded(Fields {
         raw,
         list: vec![Field {
-            key: Key::Static(&"message"),
+            key: Key::Static(name!("message")),
             slot,
         }],
         parsed: true,

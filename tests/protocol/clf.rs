@@ -27,7 +27,7 @@ fn check(text: &str, expected: &[(&str, &str)]) {
     let found = fields(text);
     let shown: Vec<_> = found
         .iter()
-        .map(|field| (*field.name, &text[field.value.range()]))
+        .map(|field| (field.name.as_str(), &text[field.value.range()]))
         .collect();
     assert_eq!(shown, expected, "{text}");
 }
@@ -70,7 +70,9 @@ fn combined_and_common() {
         .into_iter()
         .filter(|field| field.kind == Kind::Integer);
     assert_eq!(
-        integers.map(|field| *field.name).collect::<Vec<_>>(),
+        integers
+            .map(|field| field.name.as_str())
+            .collect::<Vec<_>>(),
         ["status", "size"]
     );
 }
@@ -107,7 +109,7 @@ fn client_text_moves_no_field() {
     let escaped: Vec<_> = fields(CORPUS[3])
         .iter()
         .filter(|f| f.escaped)
-        .map(|f| *f.name)
+        .map(|f| f.name.as_str())
         .collect();
     assert_eq!(escaped, ["path", "agent"]);
 }
@@ -210,7 +212,7 @@ fn a_number_is_digits_up_to_a_blank_or_a_dash() {
             let mut fields = Vec::new();
             let parsed = parse(line.as_bytes(), &mut fields);
             assert_eq!(parsed.is_ok(), is_number || value == "-", "{line}");
-            let size = fields.iter().find(|field| *field.name == "size");
+            let size = fields.iter().find(|field| field.name.as_str() == "size");
             let size = size.map(|field| field.value.of(line.as_bytes()));
             let expected = is_number.then_some(value.as_bytes());
             assert_eq!(size, expected, "{line}");

@@ -240,7 +240,12 @@ pub fn clf(text: &[u8]) {
         assert!(!clf::rfc3339_into(value, &mut time) || time.len() == 27);
     }
     if parsed.is_ok() {
-        assert!(fields.len() <= 13 && fields.iter().any(|field| *field.name == "timestamp"));
+        assert!(
+            fields.len() <= 13
+                && fields
+                    .iter()
+                    .any(|field| field.name == clf::Name::Timestamp)
+        );
     }
 }
 

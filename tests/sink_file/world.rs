@@ -241,7 +241,7 @@ fn batch(events: &[(&str, &[u8])]) -> Batch {
         let slot = Slot::Text(Span::new(bytes.len(), bytes.len() + value.len()));
         bytes.extend_from_slice(value);
         let fields = vec![Field {
-            key: Key::Static(&"x"),
+            key: Key::named("x"),
             slot,
         }];
         list.push(Event::fielded(Fields {

@@ -9,7 +9,7 @@ use regex::Regex;
 use vrl::value::{ObjectMap, Value};
 
 use super::*;
-use crate::event::{Constant, Origin, json, object};
+use crate::event::{Constant, Origin, json, name, object};
 
 fn origin() -> Arc<Origin> {
     Arc::new(Origin {
@@ -187,14 +187,17 @@ fn every_kind_of_key_and_slot_comes_back() {
         field(Key::Json(find("n")), Slot::Json(find("[1, 2]"))),
         field(Key::Span(find("name")), Slot::Text(find("text"))),
         field(
-            Key::Static(&"structured_data"),
+            Key::Static(name!("structured_data")),
             Slot::StructuredData(find(r#"[a b="\]" c="1"]"#)),
         ),
         field(Key::own("é"), Slot::Constant(Arc::clone(&constant))),
-        field(Key::Static(&"severity"), Slot::Word(&"info")),
-        field(Key::Static(&"int"), Slot::Integer(i64::MIN)),
-        field(Key::Static(&"time"), Slot::time(i64::MAX)),
-        field(Key::Static(&""), Slot::text(Bytes::from_static(b"\xff\0"))),
+        field(Key::Static(name!("severity")), Slot::Word(name!("info"))),
+        field(Key::Static(name!("int")), Slot::Integer(i64::MIN)),
+        field(Key::Static(name!("time")), Slot::time(i64::MAX)),
+        field(
+            Key::Static(name!("")),
+            Slot::text(Bytes::from_static(b"\xff\0")),
+        ),
     ];
     for parsed in [true, false, true] {
         batch.events.push(Event::fielded(Fields {
@@ -417,7 +420,7 @@ fn every_truncation_and_every_flipped_bit_is_an_error_or_a_batch() {
             &fielded(vec![
                 Slot::Json(Span::new(0, 3)),
                 Slot::StructuredData(Span::new(0, 3)),
-                Slot::Word(&"info"),
+                Slot::Word(name!("info")),
             ]),
             None,
         ),

@@ -98,7 +98,7 @@ mod tests {
     use vrl::value::Value;
 
     use super::*;
-    use crate::event::{Batch, Field, Fields, Key, Origin, Span};
+    use crate::event::{Batch, Field, Fields, Key, Origin, Span, name};
     use crate::pipeline::condition::{Condition, Truth};
     use crate::time::WallTime;
 
@@ -115,7 +115,7 @@ mod tests {
         let mut at = 0;
         let mut slots = vec![
             Slot::Integer(7),
-            Slot::Word(&"debug"),
+            Slot::Word(name!("debug")),
             Slot::time(7),
             Slot::text(Bytes::from_static(b"debug")),
             Slot::Value(Box::new(Value::Null)),
@@ -131,7 +131,7 @@ mod tests {
         }
         for slot in slots {
             let list = vec![Field {
-                key: Key::Static(&"f"),
+                key: Key::Static(name!("f")),
                 slot,
             }];
             batch.events.push(Event::fielded(Fields {

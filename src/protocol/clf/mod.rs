@@ -40,12 +40,66 @@ pub enum Kind {
     Time,
 }
 
+/// What fields are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// The client's address or name.
+    Host,
+    /// The client's user by RFC 1413.
+    Ident,
+    /// The user by authentication.
+    User,
+    /// When the request came.
+    Timestamp,
+    /// The request's method.
+    Method,
+    /// The request's path and query.
+    Path,
+    /// The request's protocol with its version.
+    Protocol,
+    /// All of the request, where it is not a method, a path and a protocol.
+    Request,
+    /// The status of the answer.
+    Status,
+    /// Bytes of the answer.
+    Size,
+    /// The page that the client came from.
+    Referer,
+    /// The client's program.
+    Agent,
+    /// What stands behind the agent.
+    Extra,
+}
+
+impl Name {
+    /// All of them as texts, in order.
+    pub const TEXTS: [&str; 13] = [
+        "host",
+        "ident",
+        "user",
+        "timestamp",
+        "method",
+        "path",
+        "protocol",
+        "request",
+        "status",
+        "size",
+        "referer",
+        "agent",
+        "extra",
+    ];
+
+    /// As a text.
+    pub const fn as_str(self) -> &'static str {
+        Name::TEXTS[self as usize]
+    }
+}
+
 /// One field that is there, as a range of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// `host ident user timestamp method path protocol request status size referer agent extra`;
-    /// `request` only where it is not a method, a path and a protocol.
-    pub name: &'static &'static str,
+    /// What it is called.
+    pub name: Name,
     /// The value, without quotes or brackets.
     pub value: Span,
     /// What the value is.
@@ -109,11 +163,11 @@ pub fn parse_each(text: &[u8], found: &mut impl Found) -> Result<(), ClfError> {
     };
     line.client()?;
     line.request()?;
-    line.number(&"status")?;
-    line.number(&"size")?;
+    line.number(Name::Status)?;
+    line.number(Name::Size)?;
     if line.at < text.len() {
-        line.quoted(&"referer")?;
-        line.quoted(&"agent")?;
+        line.quoted(Name::Referer)?;
+        line.quoted(Name::Agent)?;
     }
     line.rest()
 }
@@ -130,7 +184,7 @@ struct Line<'a, F> {
 impl<F: Found> Line<'_, F> {
     /// Adds a field unless it is absent.
     #[inline(always)]
-    fn add(&mut self, name: &'static &'static str, start: usize, end: usize, kind: Kind) {
+    fn add(&mut self, name: Name, start: usize, end: usize, kind: Kind) {
         let value = Span::new(start, end);
         let bytes = value.of(self.text);
         if bytes != b"-" {
@@ -160,10 +214,10 @@ impl<F: Found> Line<'_, F> {
         if first == 0 || second == first + 1 || second + 1 == bracket {
             return Err(wrong(0, "empty host, ident or user"));
         }
-        self.add(&"host", 0, first, Kind::Text);
-        self.add(&"ident", first + 1, second, Kind::Text);
-        self.add(&"user", second + 1, bracket, Kind::Text);
-        self.add(&"timestamp", bracket + 2, head.len(), Kind::Time);
+        self.add(Name::Host, 0, first, Kind::Text);
+        self.add(Name::Ident, first + 1, second, Kind::Text);
+        self.add(Name::User, second + 1, bracket, Kind::Text);
+        self.add(Name::Timestamp, bracket + 2, head.len(), Kind::Time);
         self.at = quote;
         Ok(())
     }
@@ -175,28 +229,28 @@ impl<F: Found> Line<'_, F> {
         let request = value.of(self.text);
         match request_parts(request) {
             Some((method_end, path_end)) => {
-                self.add(&"method", start, start + method_end, Kind::Text);
+                self.add(Name::Method, start, start + method_end, Kind::Text);
                 self.add(
-                    &"path",
+                    Name::Path,
                     start + method_end + 1,
                     start + path_end,
                     Kind::Text,
                 );
                 self.add(
-                    &"protocol",
+                    Name::Protocol,
                     start + path_end + 1,
                     value.end as usize,
                     Kind::Text,
                 );
             }
-            None => self.add(&"request", start, value.end as usize, Kind::Text),
+            None => self.add(Name::Request, start, value.end as usize, Kind::Text),
         }
         Ok(())
     }
 
     /// A space, then digits or `-`.
     #[inline(always)]
-    fn number(&mut self, name: &'static &'static str) -> Result<(), ClfError> {
+    fn number(&mut self, name: Name) -> Result<(), ClfError> {
         self.space()?;
         let start = self.at;
         let rest = &self.text[start..];
@@ -216,7 +270,7 @@ impl<F: Found> Line<'_, F> {
     }
 
     /// A space, then text in quotes.
-    fn quoted(&mut self, name: &'static &'static str) -> Result<(), ClfError> {
+    fn quoted(&mut self, name: Name) -> Result<(), ClfError> {
         self.space()?;
         let value = self.in_quotes()?;
         self.add(name, value.start as usize, value.end as usize, Kind::Text);
@@ -259,7 +313,7 @@ impl<F: Found> Line<'_, F> {
             self.space()?;
         }
         if self.at < self.text.len() {
-            self.add(&"extra", self.at, self.text.len(), Kind::Text);
+            self.add(Name::Extra, self.at, self.text.len(), Kind::Text);
         }
         Ok(())
     }

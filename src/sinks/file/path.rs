@@ -173,7 +173,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{Field, Fields, Key, Origin, Slot, Span};
+    use crate::event::{Field, Fields, Key, Origin, Slot, Span, name};
     use crate::time::WallTime;
 
     fn batch(value: &[u8]) -> Batch {
@@ -185,7 +185,7 @@ mod tests {
         let slot = Slot::Text(Span::new(0, bytes.len()));
         let mut batch = Batch::new(origin.into(), WallTime::default(), bytes);
         let list = vec![Field {
-            key: Key::Static(&"x"),
+            key: Key::Static(name!("x")),
             slot,
         }];
         let fields = Fields {

@@ -6,10 +6,10 @@
 
 use bytes::Bytes;
 
-use crate::event::{Event, Field, Fields, Key, Slot, Span};
+use crate::event::{Event, Field, Fields, Key, Name, Slot, Span, name};
 use crate::protocol;
 use crate::protocol::journal_export::{Entries, Entry};
-use crate::protocol::syslog::{FACILITIES, SEVERITIES};
+use crate::steps::parse::syslog::{FACILITY_WORDS, SEVERITY_WORDS};
 
 /// Events, and what they lie in.
 pub struct Made {
@@ -48,7 +48,7 @@ fn event(entry: &Entry, bytes: &Bytes, has_all_fields: bool) -> Event {
     let find = |name: &[u8]| value(entry, bytes, name);
     let message = find(b"message");
     let mut list = Vec::new();
-    let mut add = |name: &'static &'static str, slot: Option<Slot>| {
+    let mut add = |name: &'static Name, slot: Option<Slot>| {
         let key = Key::Static(name);
         list.extend(slot.map(|slot| Field { key, slot }));
     };
@@ -57,24 +57,26 @@ fn event(entry: &Entry, bytes: &Bytes, has_all_fields: bool) -> Event {
         text.parse::<i64>().ok()
     };
     let either = |first: &[u8], second: &[u8]| find(first).or_else(|| find(second));
-    add(
-        &"timestamp",
-        number(b"__realtime_timestamp").map(Slot::time),
-    );
-    add(&"host", find(b"_hostname").map(Slot::Text));
-    add(
-        &"app",
-        either(b"syslog_identifier", b"_comm").map(Slot::Text),
-    );
-    add(&"procid", either(b"_pid", b"syslog_pid").map(Slot::Text));
-    let codes: [(&[u8], _, _, &'static [&'static str]); 2] = [
+    let time = number(b"__realtime_timestamp");
+    let app = either(b"syslog_identifier", b"_comm");
+    let procid = either(b"_pid", b"syslog_pid");
+    add(name!("timestamp"), time.map(Slot::time));
+    add(name!("host"), find(b"_hostname").map(Slot::Text));
+    add(name!("app"), app.map(Slot::Text));
+    add(name!("procid"), procid.map(Slot::Text));
+    let codes: [(&[u8], _, _, &'static [Name]); 2] = [
         (
             b"syslog_facility",
-            &"facility",
-            &"facility_code",
-            &FACILITIES,
+            name!("facility"),
+            name!("facility_code"),
+            &FACILITY_WORDS,
         ),
-        (b"priority", &"severity", &"severity_code", &SEVERITIES),
+        (
+            b"priority",
+            name!("severity"),
+            name!("severity_code"),
+            &SEVERITY_WORDS,
+        ),
     ];
     for (name, word, code, words) in codes {
         let number = number(name).filter(|number| *number >= 0);
@@ -82,8 +84,8 @@ fn event(entry: &Entry, bytes: &Bytes, has_all_fields: bool) -> Event {
         add(word, known.map(Slot::Word));
         add(code, number.map(Slot::Integer));
     }
-    add(&"unit", find(b"_systemd_unit").map(Slot::Text));
-    add(&"message", message.map(Slot::Text));
+    add(name!("unit"), find(b"_systemd_unit").map(Slot::Text));
+    add(name!("message"), message.map(Slot::Text));
     if has_all_fields {
         add_others(entry, bytes, &mut list);
     }

@@ -10,6 +10,9 @@ use super::{List, Parser, Reason};
 use crate::event::{self, Slot};
 use crate::protocol::clf::{self, Field, Kind};
 
+/// The names of fields, by their number.
+static NAMES: [event::Name; clf::Name::TEXTS.len()] = event::Name::all(clf::Name::TEXTS);
+
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Clf {
@@ -68,13 +71,14 @@ impl clf::Found for Adding<'_> {
     #[inline(always)]
     fn found(&mut self, field: Field) {
         let value = field.value.of(self.text);
+        let name = &NAMES[field.name as usize];
         match field.kind {
-            Kind::Integer => add(self.list, field.name, || Slot::Integer(integer(value))),
-            Kind::Text if field.escaped => add(self.list, field.name, || unescaped(value)),
-            Kind::Text => self.place.add_text(self.list, field.name, field.value),
+            Kind::Integer => add(self.list, name, || Slot::Integer(integer(value))),
+            Kind::Text if field.escaped => add(self.list, name, || unescaped(value)),
+            Kind::Text => self.place.add_text(self.list, name, field.value),
             Kind::Time => match self.last.seconds(value) {
-                Some(seconds) => add(self.list, field.name, || Slot::time(seconds * 1_000_000)),
-                None => self.place.add_text(self.list, field.name, field.value),
+                Some(seconds) => add(self.list, name, || Slot::time(seconds * 1_000_000)),
+                None => self.place.add_text(self.list, name, field.value),
             },
         }
     }

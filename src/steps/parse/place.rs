@@ -8,7 +8,8 @@ use vrl::value::Value;
 
 use super::Reason;
 use crate::event::{
-    Event, Field, Found, Key, Slot, Span, find, parse_json, structured_data_value, write_plain_slot,
+    Event, Field, Found, Key, Name, Slot, Span, find, parse_json, structured_data_value,
+    write_plain_slot,
 };
 use crate::protocol;
 
@@ -103,12 +104,7 @@ impl<'a> Place<'a> {
 
     /// Adds a part of it as a field of text; see [`add`].
     #[inline(always)]
-    pub fn add_text(
-        &self,
-        list: &mut Vec<Field>,
-        name: &'static &'static str,
-        part: protocol::Span,
-    ) {
+    pub fn add_text(&self, list: &mut Vec<Field>, name: &'static Name, part: protocol::Span) {
         match self {
             Place::Batch(_, span) => add(list, name, || Slot::Text(ours(part).within(*span))),
             Place::Own(own) => add(list, name, || shared_text(own, part)),
@@ -152,7 +148,7 @@ impl<'a> Place<'a> {
 #[inline(always)]
 pub(in crate::steps) fn add(
     list: &mut Vec<Field>,
-    name: &'static &'static str,
+    name: &'static Name,
     slot: impl FnOnce() -> Slot,
 ) {
     let key = Key::Static(name);

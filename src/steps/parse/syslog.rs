@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::place::{Place, add};
 use super::{List, Parser, Reason};
 use crate::event::zone::{KeptZone, Zone};
-use crate::event::{Event, Field, Fielded, Shared, Slot, Span};
+use crate::event::{Event, Field, Fielded, Name, Shared, Slot, Span, name};
 use crate::pipeline::descriptor::{Kind, Opt};
 use crate::pipeline::options::{Mistake, Options};
 use crate::protocol;
@@ -42,9 +42,11 @@ pub fn timezone(options: &Options) -> Zone {
     named.unwrap_or_else(Zone::local)
 }
 
-/// In the memory that slots point into.
-static FACILITY_WORDS: [&str; 24] = FACILITIES;
-static SEVERITY_WORDS: [&str; 8] = SEVERITIES;
+/// The keywords of facilities, by their codes, for slots to point at.
+pub static FACILITY_WORDS: [Name; 24] = Name::all(FACILITIES);
+
+/// The keywords of severities, by their codes.
+pub static SEVERITY_WORDS: [Name; 8] = Name::all(SEVERITIES);
 
 /// Room for fields that later steps set.
 const SPARE_FIELDS: usize = 2;
@@ -127,31 +129,35 @@ impl Reader {
         let message = &self.message;
         let time = message.time.as_ref();
         if let Some(micros) = time.and_then(|time| self.times.micros(time)) {
-            add(list, &"timestamp", || Slot::time(micros));
+            add(list, name!("timestamp"), || Slot::time(micros));
         }
         let mut add_text = |name, part: Option<protocol::Span>| {
             if let Some(part) = part {
                 place.add_text(list, name, part);
             }
         };
-        add_text(&"host", message.host);
-        add_text(&"app", message.app);
-        add_text(&"procid", message.procid);
-        add_text(&"msgid", message.msgid);
+        add_text(name!("host"), message.host);
+        add_text(name!("app"), message.app);
+        add_text(name!("procid"), message.procid);
+        add_text(name!("msgid"), message.msgid);
         if let Some(priority) = message.priority {
             let (facility, severity) = (priority.facility(), priority.severity());
             let word = &FACILITY_WORDS[usize::from(facility)];
-            add(list, &"facility", || Slot::Word(word));
+            add(list, name!("facility"), || Slot::Word(word));
             let word = &SEVERITY_WORDS[usize::from(severity)];
-            add(list, &"severity", || Slot::Word(word));
-            add(list, &"facility_code", || Slot::Integer(facility.into()));
-            add(list, &"severity_code", || Slot::Integer(severity.into()));
+            add(list, name!("severity"), || Slot::Word(word));
+            add(list, name!("facility_code"), || {
+                Slot::Integer(facility.into())
+            });
+            add(list, name!("severity_code"), || {
+                Slot::Integer(severity.into())
+            });
         }
         if let Some(part) = message.message {
-            place.add_text(list, &"message", part);
+            place.add_text(list, name!("message"), part);
         }
         if let Some(part) = message.structured_data {
-            add(list, &"structured_data", || {
+            add(list, name!("structured_data"), || {
                 place.structured_data_slot(part)
             });
         }

@@ -38,8 +38,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Appends `event` as one JSON object without a newline.
-    pub fn write(&self, event: &Event, out: &mut Vec<u8>) {
+    /// Appends `event` as one JSON object. Says whether JSON was copied as it stood in the
+    /// original: only there can a newline be in it, between two members of a value.
+    pub fn write(&self, event: &Event, out: &mut Vec<u8>) -> bool {
         let mut room = self.room.borrow_mut();
         let mut pen = Pen::new(&mut room, out);
         match event {
@@ -55,7 +56,7 @@ impl<'a> Writer<'a> {
             }
             Event::Fields(fields) => self.write_marked(fields, &mut pen),
         }
-        pen.finish();
+        pen.finish()
     }
 
     /// A raw event with marks or set fields: a set field takes the place of what it is called.

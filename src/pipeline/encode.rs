@@ -10,6 +10,9 @@
 //! lines is taken for one where the batch says that they are lines, or after its newlines were
 //! counted.
 
+mod output;
+mod spare;
+
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -20,6 +23,8 @@ use super::part::Part;
 use super::template::Template;
 use crate::event::zone::Zone;
 use crate::event::{Batch, Event, Span, json, logfmt, syslog};
+
+pub use output::Output;
 
 /// How an event becomes a payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,6 +188,7 @@ impl Encoder {
         out: &mut Output,
     ) -> usize {
         const LINES: Frame = Frame::Lines;
+        out.begin(picked.size_hint().0, bytes_max);
         match self {
             Encoder::Raw => within(picked, bytes_max, out, |event, out| {
                 raw_framed(&batch.bytes, event.raw(), LINES, out);
@@ -190,7 +196,7 @@ impl Encoder {
             Encoder::Json => {
                 let writer = json::Writer::new(batch);
                 within(picked, bytes_max, out, |event, out| {
-                    out.payload(LINES, |out| writer.write(event, out));
+                    out.payload_that(LINES, |out| writer.write(event, out));
                 })
             }
             Encoder::Logfmt => within(picked, bytes_max, out, |event, out| {
@@ -230,9 +236,7 @@ impl Encoder {
         out: &mut Output,
     ) {
         let picked = picked.into_iter();
-        if out.buffer.is_empty() {
-            out.buffer.reserve(out.usual);
-        }
+        out.begin(picked.size_hint().0, usize::MAX);
         match self {
             Encoder::Raw if frame == Frame::Lines => raw_lines(batch, picked, out),
             Encoder::Raw => {
@@ -240,7 +244,7 @@ impl Encoder {
             }
             Encoder::Json => {
                 let writer = json::Writer::new(batch);
-                picked.for_each(|event| out.payload(frame, |out| writer.write(event, out)));
+                picked.for_each(|event| out.payload_that(frame, |out| writer.write(event, out)));
             }
             Encoder::Logfmt => {
                 picked.for_each(|e| out.payload(frame, |out| logfmt::write(batch, e, out)));
@@ -336,114 +340,6 @@ impl Frame {
 /// of that much costs as much as a slice and its entry in a vectored write.
 const COPY_MAX: usize = 1024;
 
-/// What was encoded: slices of batches and one buffer, in order.
-#[derive(Debug, Default)]
-pub struct Output {
-    pieces: Vec<Piece>,
-    buffer: Vec<u8>,
-    /// Where the part of the buffer begins that is in no piece yet.
-    open: usize,
-    /// Bytes in `pieces` that are slices.
-    sliced: usize,
-    /// How long the buffer was the last time: where it starts the next time.
-    usual: usize,
-    /// Payloads are built here where their length must be known first.
-    scratch: Vec<u8>,
-}
-
-struct Checkpoint {
-    pieces: usize,
-    buffer_bytes: usize,
-    open: usize,
-    sliced: usize,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Slice(Bytes),
-    Buffer(Range<usize>),
-}
-
-impl Output {
-    /// Nothing yet.
-    pub fn new() -> Output {
-        Output::default()
-    }
-
-    /// How many bytes there are.
-    pub fn len(&self) -> usize {
-        self.sliced + self.buffer.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes what was encoded, in order; for datagrams one piece per event.
-    pub fn take(&mut self) -> Vec<Bytes> {
-        self.cut_open();
-        self.usual = self.buffer.len();
-        let buffer = Bytes::from(std::mem::take(&mut self.buffer));
-        self.open = 0;
-        self.sliced = 0;
-        let pieces = self.pieces.drain(..).map(|piece| match piece {
-            Piece::Slice(slice) => slice,
-            Piece::Buffer(range) => buffer.slice(range),
-        });
-        pieces.collect()
-    }
-
-    /// Where the output stands, for [`Output::undo`].
-    fn checkpoint(&self) -> Checkpoint {
-        Checkpoint {
-            pieces: self.pieces.len(),
-            buffer_bytes: self.buffer.len(),
-            open: self.open,
-            sliced: self.sliced,
-            bytes: self.len(),
-        }
-    }
-
-    /// Takes back what was appended since.
-    fn undo(&mut self, before: &Checkpoint) {
-        self.pieces.truncate(before.pieces);
-        self.buffer.truncate(before.buffer_bytes);
-        self.open = before.open;
-        self.sliced = before.sliced;
-    }
-
-    /// Appends what is lines already, each with its newline.
-    fn lines(&mut self, bytes: &Bytes, lines: Span) {
-        if lines.len() <= COPY_MAX {
-            self.buffer.extend_from_slice(lines.of(bytes));
-        } else {
-            self.slice(lines.share(bytes));
-        }
-    }
-
-    fn slice(&mut self, bytes: Bytes) {
-        self.cut_open();
-        self.sliced += bytes.len();
-        self.pieces.push(Piece::Slice(bytes));
-    }
-
-    /// Ends the piece that is being written into the buffer, if there is one.
-    fn cut_open(&mut self) {
-        if self.open < self.buffer.len() {
-            self.cut();
-        }
-    }
-
-    /// Ends a piece, even an empty one.
-    fn cut(&mut self) {
-        self.pieces
-            .push(Piece::Buffer(self.open..self.buffer.len()));
-        self.open = self.buffer.len();
-    }
-}
-
 /// Neighbouring lines: `events` payloads with one newline between each two.
 struct Run<I> {
     start: usize,
@@ -531,6 +427,15 @@ fn raw_framed(bytes: &Bytes, span: Span, frame: Frame, out: &mut Output) {
 impl Output {
     /// Appends one payload that `write` makes, framed.
     fn payload(&mut self, frame: Frame, write: impl FnOnce(&mut Vec<u8>)) {
+        self.payload_that(frame, |out| {
+            write(out);
+            true
+        });
+    }
+
+    /// The same of one that says whether a delimiter may be in it.
+    fn payload_that(&mut self, frame: Frame, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        self.payloads += 1;
         if frame.has_head() {
             self.scratch.clear();
             write(&mut self.scratch);
@@ -542,8 +447,9 @@ impl Output {
             self.buffer.extend_from_slice(&self.scratch);
         } else {
             let start = self.buffer.len();
-            write(&mut self.buffer);
-            if let Some(delimiter) = frame.delimiter() {
+            if write(&mut self.buffer)
+                && let Some(delimiter) = frame.delimiter()
+            {
                 if self.buffer.len() > start && self.buffer.last() == Some(&delimiter) {
                     self.buffer.pop();
                 }
@@ -572,7 +478,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::Origin;
+    use crate::event::{Field, Fields, Key, Origin, Slot};
     use crate::time::WallTime;
 
     fn batch(text: &str, spans: &[(usize, usize)]) -> Batch {
@@ -658,6 +564,39 @@ mod tests {
         check(&[(0, 8)], "ab cd ef\n");
         check(&[(0, 0), (2, 2)], "\n\n");
         check(&[], "");
+    }
+
+    #[test]
+    fn a_newline_within_json_that_is_copied_never_makes_a_line() {
+        let text_ = "{\"a\":[1,\n2],\"b\":3}";
+        let at = |part: &str| {
+            let start = text_.find(part).unwrap();
+            Span::new(start, start + part.len())
+        };
+        let json = |key: Key, part| Field {
+            key,
+            slot: Slot::Json(at(part)),
+        };
+        let member = vec![
+            json(Key::Json(at("a")), "[1,\n2]"),
+            json(Key::Json(at("b")), "3"),
+        ];
+        let renamed = vec![json(Key::named("x"), "[1,\n2]")];
+        let mut batch = batch(text_, &[]);
+        batch.events = [member, renamed]
+            .map(|list| {
+                Event::fielded(Fields {
+                    raw: Span::new(0, text_.len()),
+                    list,
+                    parsed: true,
+                })
+            })
+            .into_iter()
+            .collect();
+        assert_eq!(
+            text(&Encoder::Json, &batch, Frame::Lines),
+            "{\"a\":[1, 2],\"b\":3}\n{\"x\":[1, 2]}\n"
+        );
     }
 
     #[test]

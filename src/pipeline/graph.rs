@@ -142,6 +142,15 @@ impl Pipeline {
         &self.ledger
     }
 
+    /// Whether somebody looks at each event that enters here, before the sinks do: a step, or the
+    /// condition of a route, here or in a pipeline that reads from this one.
+    pub fn looks_at_events(&self) -> bool {
+        let has_steps = !self.steps.borrow().is_empty();
+        let has_conditions = self.routes.iter().any(|route| route.condition.is_some());
+        let readers = self.readers.borrow();
+        has_steps || has_conditions || readers.iter().any(|reader| reader.looks_at_events())
+    }
+
     /// Adds the sinks that whatever enters here waits for: those of the routes that are
     /// required, here and in every pipeline that reads from this one, and the dead letters.
     pub fn add_stoppers(&self, stoppers: &mut Vec<Stopper>) {

@@ -57,6 +57,8 @@ struct SourceState {
     watch: Rc<BlockedWatch>,
     /// Its senders are told when a batch has found no room for so long, and send it again.
     patience: Cell<Option<Duration>>,
+    /// Whether a pipeline looks at each event, before the sinks do.
+    is_looked_at: Cell<bool>,
     /// What was delivered before it was known where to.
     gate: RefCell<Option<Vec<Gated>>>,
     /// It stands for another reactor, and is no source of the configuration.
@@ -159,6 +161,7 @@ impl Engine {
             blocked: RefCell::default(),
             watch,
             patience: Cell::new(None),
+            is_looked_at: Cell::new(false),
             gate: RefCell::new(gate),
             is_relay,
         });
@@ -526,12 +529,19 @@ impl Outlet {
         self.source.stage.get()
     }
 
+    /// Whether each event is looked at by a pipeline, as far as was known when it was fed.
+    pub fn is_looked_at(&self) -> bool {
+        self.source.is_looked_at.get()
+    }
+
     /// What is delivered from now on goes through `pipelines`, and fires at `stage`.
     pub fn feed(&self, stage: Stage, pipelines: Vec<Rc<Pipeline>>) {
         let mut stoppers = Vec::new();
         pipelines
             .iter()
             .for_each(|pipeline| pipeline.add_stoppers(&mut stoppers));
+        let is_looked_at = pipelines.iter().any(|pipeline| pipeline.looks_at_events());
+        self.source.is_looked_at.set(is_looked_at);
         self.source.watch.set_stoppers(stoppers);
         self.source.stage.set(stage);
         *self.source.pipelines.borrow_mut() = pipelines.into();

@@ -68,15 +68,12 @@ impl InputShared {
         max_bytes: usize,
         reads: Option<Box<dyn Reads>>,
     ) -> Rc<Self> {
-        // A reader looks at every frame.
-        let mut frames = Frames::new();
-        frames.leave_uncut(reads.is_none());
         Rc::new(InputShared {
             name: outlet.name().as_ref().into(),
             outlet,
             framing,
             max_bytes,
-            frames: RefCell::new(frames),
+            frames: RefCell::new(Frames::new()),
             reads,
             counts: InputCounts::default(),
             losses: Losses::default(),
@@ -340,6 +337,8 @@ impl FramedInput {
     pub fn push_to(&mut self, bytes: Bytes, deliver: Deliver<'_>) -> Result<(), FrameError> {
         self.shared.count_bytes(bytes.len());
         let mut frames = self.shared.frames.take();
+        let is_looked_at = self.reading.is_some() || self.shared.outlet.is_looked_at();
+        frames.leave_uncut(!is_looked_at);
         self.framer.push(bytes, &mut frames);
         self.hand_over(&mut frames, deliver);
         let error = frames.error.take();

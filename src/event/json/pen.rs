@@ -41,6 +41,8 @@ pub struct Pen<'a> {
     room: &'a mut [u8; ROOM_BYTES],
     /// How much of the room is written, in bytes.
     at: usize,
+    /// Something of the original was written as it stands.
+    has_copied: bool,
     out: &'a mut Vec<u8>,
 }
 
@@ -52,14 +54,19 @@ impl<'a> Pen<'a> {
     /// A pen whose writing is appended to `out`, all of it only by [`Pen::finish`].
     #[inline]
     pub fn new(room: &'a mut Room, out: &'a mut Vec<u8>) -> Pen<'a> {
-        let (room, at) = (&mut room.0, 0);
-        Pen { room, at, out }
+        Pen {
+            room: &mut room.0,
+            at: 0,
+            has_copied: false,
+            out,
+        }
     }
 
-    /// Appends what is written to the output.
+    /// Appends what is written to the output. Says whether a [`Pen::piece`] was among it.
     #[inline]
-    pub fn finish(mut self) {
+    pub fn finish(mut self) -> bool {
         self.spill();
+        self.has_copied
     }
 
     fn spill(&mut self) {
@@ -287,6 +294,7 @@ impl<'a> Pen<'a> {
     /// What `span` of `bytes` is, as it stands.
     #[inline]
     pub fn piece(&mut self, bytes: &[u8], span: Span) {
+        self.has_copied = true;
         let piece = span.of(bytes);
         match bytes[span.start as usize..].first_chunk() {
             Some(block) if piece.len() <= BLOCK_BYTES => {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::place::{Place, add};
+use super::place::{Place, add, add_integer};
 use super::{List, Parser, Reason};
 use crate::event::{self, Slot};
 use crate::protocol::clf::{self, Field, Kind};
@@ -73,11 +73,11 @@ impl clf::Found for Adding<'_> {
         let value = field.value.of(self.text);
         let name = &NAMES[field.name as usize];
         match field.kind {
-            Kind::Integer => add(self.list, name, || Slot::Integer(integer(value))),
-            Kind::Text if field.escaped => add(self.list, name, || unescaped(value)),
+            Kind::Integer => add_integer(self.list, name, integer(value)),
+            Kind::Text if field.escaped => add(self.list, name, unescaped(value)),
             Kind::Text => self.place.add_text(self.list, name, field.value),
             Kind::Time => match self.last.seconds(value) {
-                Some(seconds) => add(self.list, name, || Slot::time(seconds * 1_000_000)),
+                Some(seconds) => add(self.list, name, Slot::time(seconds * 1_000_000)),
                 None => self.place.add_text(self.list, name, field.value),
             },
         }

@@ -106,8 +106,8 @@ impl<'a> Place<'a> {
     #[inline(always)]
     pub fn add_text(&self, list: &mut Vec<Field>, name: &'static Name, part: protocol::Span) {
         match self {
-            Place::Batch(_, span) => add(list, name, || Slot::Text(ours(part).within(*span))),
-            Place::Own(own) => add(list, name, || shared_text(own, part)),
+            Place::Batch(_, span) => add_span(list, name, ours(part).within(*span)),
+            Place::Own(own) => add(list, name, shared_text(own, part)),
         }
     }
 
@@ -140,23 +140,36 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Adds a field of text of the batch; see [`add`].
+#[inline(never)]
+fn add_span(list: &mut Vec<Field>, name: &'static Name, span: Span) {
+    add(list, name, Slot::Text(span));
+}
+
+/// Adds a field that is a number; see [`add`].
+#[inline(never)]
+pub(in crate::steps) fn add_integer(list: &mut Vec<Field>, name: &'static Name, number: i64) {
+    add(list, name, Slot::Integer(number));
+}
+
+/// Adds a field that is one of marline's own words; see [`add`].
+#[inline(never)]
+pub(in crate::steps) fn add_word(list: &mut Vec<Field>, name: &'static Name, word: &'static Name) {
+    add(list, name, Slot::Word(word));
+}
+
 /// Adds a field that is not in `list` yet.
 ///
 /// Where `Vec::push` might find no room it has to keep the field elsewhere, to drop it then, and to
-/// copy it. That takes as long as to make it, so it is asked only where there is room, and what is
-/// made is written in its place.
+/// copy it, which takes longer than to make it. So it is asked only where there is room; and the
+/// usual kinds of fields are added by functions of their own, which get what a field is made of in
+/// registers and write it in its place.
 #[inline(always)]
-pub(in crate::steps) fn add(
-    list: &mut Vec<Field>,
-    name: &'static Name,
-    slot: impl FnOnce() -> Slot,
-) {
+pub(in crate::steps) fn add(list: &mut Vec<Field>, name: &'static Name, slot: Slot) {
     let key = Key::Static(name);
     if list.len() < list.capacity() {
-        let slot = slot();
         list.push(Field { key, slot });
     } else {
-        let slot = slot();
         grow(list, Field { key, slot });
     }
 }

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use super::place::{Place, add};
+use super::place::{Place, add, add_integer, add_word};
 use super::{List, Parser, Reason};
 use crate::event::zone::{KeptZone, Zone};
 use crate::event::{Event, Field, Fielded, Name, Shared, Slot, Span, name};
@@ -129,7 +129,7 @@ impl Reader {
         let message = &self.message;
         let time = message.time.as_ref();
         if let Some(micros) = time.and_then(|time| self.times.micros(time)) {
-            add(list, name!("timestamp"), || Slot::time(micros));
+            add(list, name!("timestamp"), Slot::time(micros));
         }
         let mut add_text = |name, part: Option<protocol::Span>| {
             if let Some(part) = part {
@@ -143,23 +143,21 @@ impl Reader {
         if let Some(priority) = message.priority {
             let (facility, severity) = (priority.facility(), priority.severity());
             let word = &FACILITY_WORDS[usize::from(facility)];
-            add(list, name!("facility"), || Slot::Word(word));
+            add_word(list, name!("facility"), word);
             let word = &SEVERITY_WORDS[usize::from(severity)];
-            add(list, name!("severity"), || Slot::Word(word));
-            add(list, name!("facility_code"), || {
-                Slot::Integer(facility.into())
-            });
-            add(list, name!("severity_code"), || {
-                Slot::Integer(severity.into())
-            });
+            add_word(list, name!("severity"), word);
+            add_integer(list, name!("facility_code"), facility.into());
+            add_integer(list, name!("severity_code"), severity.into());
         }
         if let Some(part) = message.message {
             place.add_text(list, name!("message"), part);
         }
         if let Some(part) = message.structured_data {
-            add(list, name!("structured_data"), || {
-                place.structured_data_slot(part)
-            });
+            add(
+                list,
+                name!("structured_data"),
+                place.structured_data_slot(part),
+            );
         }
     }
 }

@@ -188,7 +188,7 @@ impl Encoder {
         out: &mut Output,
     ) -> usize {
         const LINES: Frame = Frame::Lines;
-        out.begin(picked.size_hint().0, bytes_max);
+        out.begin_within(bytes_max);
         match self {
             Encoder::Raw => within(picked, bytes_max, out, |event, out| {
                 raw_framed(&batch.bytes, event.raw(), LINES, out);
@@ -236,7 +236,7 @@ impl Encoder {
         out: &mut Output,
     ) {
         let picked = picked.into_iter();
-        out.begin(picked.size_hint().0, usize::MAX);
+        out.begin(picked.size_hint().0);
         match self {
             Encoder::Raw if frame == Frame::Lines => raw_lines(batch, picked, out),
             Encoder::Raw => {

@@ -24,6 +24,8 @@ pub struct Output {
     pub(super) payloads: usize,
     /// How long a payload was the last time, on average, in bytes.
     usual_bytes: usize,
+    /// How long the buffer was at most, in bytes; what was long ago counts for less and less.
+    most_bytes: usize,
     /// Payloads are built here where their length must be known first.
     pub(super) scratch: Vec<u8>,
 }
@@ -50,11 +52,20 @@ impl Output {
         Output::default()
     }
 
-    /// Makes room for so many payloads like the last ones, and never for more than `bytes_max`.
-    pub(super) fn begin(&mut self, payloads: usize, bytes_max: usize) {
+    /// Makes room for so many payloads like the last ones.
+    pub(super) fn begin(&mut self, payloads: usize) {
+        self.make_room(payloads.saturating_mul(self.usual_bytes));
+    }
+
+    /// Makes room for as much as there was of late, where nobody knows how much will come, but
+    /// that it will be `bytes_max` at most.
+    pub(super) fn begin_within(&mut self, bytes_max: usize) {
+        self.make_room(self.most_bytes.min(bytes_max));
+    }
+
+    fn make_room(&mut self, bytes: usize) {
         if self.buffer.capacity() == 0 {
-            let bytes = payloads.saturating_mul(self.usual_bytes);
-            self.buffer = spare::with_room(bytes.min(bytes_max));
+            self.buffer = spare::with_room(bytes);
         }
     }
 
@@ -75,6 +86,7 @@ impl Output {
             self.usual_bytes = usual_bytes + 1;
         }
         self.payloads = 0;
+        self.most_bytes = (self.most_bytes - self.most_bytes / 8).max(self.buffer.len());
         let buffer = spare::share(std::mem::take(&mut self.buffer));
         self.open = 0;
         self.sliced = 0;

@@ -10,9 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use bytes::Bytes;
-use marline::buffer::disk::{self, Durability, Opened, Record, Settings};
+use marline::buffer::disk::{self, Durability, OpenError, Opened, Record, Settings};
 use marline::buffer::storage::Storage;
 use marline::buffer::storage_sys::SystemStorage;
 use marline::event::codec::{self, NameCache};
@@ -58,9 +60,19 @@ impl World {
 
     fn open(&self, sink: &str) -> Opened {
         let path = self.buffer(sink);
-        let directory = SystemStorage.root(&path, Some(0o700)).unwrap();
-        let settings = Settings::new(1 << 30, Durability::Commit, *b"some sixteen byt");
-        disk::open(directory, settings, NOW).unwrap()
+        let open = || {
+            let directory = SystemStorage.root(&path, Some(0o700)).unwrap();
+            let settings = Settings::new(1 << 30, Durability::Commit, *b"some sixteen byt");
+            disk::open(directory, settings, NOW)
+        };
+        // A process that another test is starting at the moment holds our lock until its exec.
+        for _ in 0..500 {
+            match open() {
+                Err(OpenError::InUse { .. }) => sleep(Duration::from_millis(10)),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("{} stays in use", path.display());
     }
 
     /// Fills the buffer of `sink` with batches of `sizes` events, of which `acked` are delivered.

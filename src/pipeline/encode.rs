@@ -188,7 +188,7 @@ impl Encoder {
         out: &mut Output,
     ) -> usize {
         const LINES: Frame = Frame::Lines;
-        out.begin_within(bytes_max);
+        out.begin_within(picked.size_hint().0, bytes_max);
         match self {
             Encoder::Raw => within(picked, bytes_max, out, |event, out| {
                 raw_framed(&batch.bytes, event.raw(), LINES, out);

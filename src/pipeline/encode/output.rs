@@ -57,10 +57,11 @@ impl Output {
         self.make_room(payloads.saturating_mul(self.usual_bytes));
     }
 
-    /// Makes room for as much as there was of late, where nobody knows how much will come, but
-    /// that it will be `bytes_max` at most.
-    pub(super) fn begin_within(&mut self, bytes_max: usize) {
-        self.make_room(self.most_bytes.min(bytes_max));
+    /// The same where more will follow: for as much as there was of late, if that is more, and
+    /// for `bytes_max` at most.
+    pub(super) fn begin_within(&mut self, payloads: usize, bytes_max: usize) {
+        let bytes = payloads.saturating_mul(self.usual_bytes);
+        self.make_room(bytes.max(self.most_bytes).min(bytes_max));
     }
 
     fn make_room(&mut self, bytes: usize) {
@@ -84,9 +85,9 @@ impl Output {
         self.cut_open();
         if let Some(usual_bytes) = self.buffer.len().checked_div(self.payloads) {
             self.usual_bytes = usual_bytes + 1;
+            self.most_bytes = (self.most_bytes - self.most_bytes / 8).max(self.buffer.len());
         }
         self.payloads = 0;
-        self.most_bytes = (self.most_bytes - self.most_bytes / 8).max(self.buffer.len());
         let buffer = spare::share(std::mem::take(&mut self.buffer));
         self.open = 0;
         self.sliced = 0;

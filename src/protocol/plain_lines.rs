@@ -49,9 +49,9 @@ fn look<S: Simd>(simd: S, text: &[u8]) -> Seen {
         let here = S::u8s::from_slice(simd, here);
         let next = S::u8s::from_slice(simd, next);
         let ends = here.simd_eq(newline);
-        unusual = unusual | here.simd_eq(cr) | (ends & next.simd_eq(newline));
-        digit_first = digit_first | (ends & (next - one).simd_le(eight));
-        blank_bracket = blank_bracket | (here.simd_eq(blank) & next.simd_eq(bracket));
+        unusual |= here.simd_eq(cr) | (ends & next.simd_eq(newline));
+        digit_first |= ends & (next - one).simd_le(eight);
+        blank_bracket |= here.simd_eq(blank) & next.simd_eq(bracket);
         lines += ends.to_bitmask().count_ones() as usize;
     }
     let rest = look_at_each(&text[whole..]);

@@ -18,6 +18,7 @@ use crate::time::Duration;
 use super::letter::Via;
 pub use super::picked::Picked;
 use super::port::Port;
+pub use super::queue::Record;
 use super::queue::{BUFFER_FULL, Released, SHUTDOWN};
 
 /// How far an event must have come before its source may say so.
@@ -223,29 +224,6 @@ impl Drop for Claim {
         if let Some(ticket) = self.ticket.take() {
             ticket.release(Some(Failure::msg("nobody said what became of the events")));
         }
-    }
-}
-
-/// Where a part is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// The buffer.
-    pub uuid: [u8; 16],
-    /// The life of the buffer in which the events got their numbers.
-    pub epoch: u64,
-    /// The number of its first event.
-    pub first_seq: u64,
-    /// How many numbers it has.
-    pub count: u32,
-}
-
-impl fmt::Display for Record {
-    /// The same for every time these events are sent, and for no others.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.uuid {
-            write!(f, "{byte:02x}")?;
-        }
-        write!(f, "-{}-{}", self.epoch, self.first_seq)
     }
 }
 

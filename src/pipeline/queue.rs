@@ -5,11 +5,12 @@
 //! the bytes of a part any more. It calls nobody but its port, whose calls are queued for the
 //! turn.
 
+use std::fmt;
 use std::rc::Rc;
 
 use crate::deferred::Deferred;
 
-use super::part::{Part, Record};
+use super::part::Part;
 use super::port::Port;
 
 /// What happens when a buffer is full.
@@ -88,6 +89,29 @@ pub trait Queue {
     /// Puts everything in order for the next start; fires when that is done.
     fn close(&self) -> Deferred<()> {
         Deferred::ready(())
+    }
+}
+
+/// Where a part is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The buffer.
+    pub uuid: [u8; 16],
+    /// The life of the buffer in which the events got their numbers.
+    pub epoch: u64,
+    /// The number of its first event.
+    pub first_seq: u64,
+    /// How many numbers it has.
+    pub count: u32,
+}
+
+impl fmt::Display for Record {
+    /// The same for every time these events are sent, and for no others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.uuid {
+            write!(f, "{byte:02x}")?;
+        }
+        write!(f, "-{}-{}", self.epoch, self.first_seq)
     }
 }
 
